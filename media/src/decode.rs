@@ -1,0 +1,202 @@
+//! H.264 decoding with openh264, one access unit in, pictures in output order out.
+//!
+//! openh264 holds back one picture of every Main or High stream, even one without B-frames, because it
+//! waits for the next picture order count. A live viewer must not pay that frame of delay, so the decoder
+//! asks for the held picture at once where the parameter sets rule out reordering (Baseline, or
+//! `max_num_reorder_frames` 0 in the VUI, which our own encoder writes). Elsewhere nothing is flushed before
+//! the next IDR picture: flushing in between breaks streams with B-frames.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use openh264::OpenH264API;
+use openh264::decoder::{DecodedYUV, DecoderConfig, Flush};
+use openh264::formats::YUVSource;
+
+use crate::frame::{Colour, Frame, I420, SizeError};
+use crate::limits::{MAX_ACCESS_UNIT_BYTES, MAX_PIXELS, MAX_REORDER_FRAMES};
+use crate::nal;
+use crate::sps::{self, Sequence};
+
+pub use crate::sps::Unsupported;
+
+/// What the decoder may spend on one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most pixels of a coded picture; never more than [`MAX_PIXELS`].
+    pub max_pixels: u64,
+    /// Most bytes of an access unit.
+    pub max_access_unit_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_pixels: MAX_PIXELS, max_access_unit_bytes: MAX_ACCESS_UNIT_BYTES }
+    }
+}
+
+/// Why an access unit gave no picture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The access unit is larger than [`Limits::max_access_unit_bytes`].
+    #[error("an access unit of {bytes} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The stream uses a feature that cannot be decoded here.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// Slices came before any parameter set: decoding must start at a keyframe.
+    #[error("no keyframe yet: decoding starts at an access unit with SPS, PPS and an IDR picture")]
+    NoKeyframe,
+    /// The codec could not make a picture of the data: it is damaged, or a picture it refers to is missing.
+    #[error("damaged H.264 data ({0}); decoding goes on at the next keyframe")]
+    Codec(String),
+    /// The codec returned a picture of an unusable size.
+    #[error(transparent)]
+    Size(#[from] SizeError),
+}
+
+/// An H.264 decoder for 8-bit 4:2:0 progressive streams.
+///
+/// Decoding is exact: every conforming decoder gives the same pictures.
+pub struct Decoder {
+    codec: openh264::decoder::Decoder,
+    limits: Limits,
+    sequence: Option<Sequence>,
+    /// Times of access units that have not come out as pictures yet, smallest first.
+    pending_us: BinaryHeap<Reverse<i64>>,
+    /// The part of the access unit that the codec gets to see.
+    filtered: Vec<u8>,
+}
+
+impl Decoder {
+    /// Starts a decoder.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] if the codec cannot be set up.
+    pub fn new(limits: Limits) -> Result<Self, Error> {
+        let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
+        let codec = openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config)
+            .map_err(|error| Error::Codec(error.to_string()))?;
+        Ok(Self { codec, limits, sequence: None, pending_us: BinaryHeap::new(), filtered: Vec::new() })
+    }
+
+    /// Decodes one access unit (Annex B) shown at `pts_us` and returns the pictures that are now due, in
+    /// output order, each with its own time.
+    ///
+    /// Without reordering the picture of this very access unit is returned.
+    ///
+    /// # Errors
+    /// [`Error`]. The decoder stays usable: go on with the next keyframe.
+    pub fn decode(&mut self, annex_b: &[u8], pts_us: i64) -> Result<Vec<Frame>, Error> {
+        let picture = self.admit(annex_b)?;
+        let Some(sequence) = self.sequence else {
+            return if picture.is_some() { Err(Error::NoKeyframe) } else { Ok(Vec::new()) };
+        };
+        let mut frames = Vec::new();
+        if picture == Some(Picture::Idr) {
+            // All earlier pictures come out before an IDR picture. This also drops the times of access
+            // units that were damaged and never came out.
+            frames = self.flush()?;
+        }
+        if picture.is_some() {
+            self.pending_us.push(Reverse(pts_us));
+            while self.pending_us.len() > MAX_REORDER_FRAMES + 1 {
+                self.pending_us.pop();
+            }
+        }
+        match self.codec.decode(&self.filtered) {
+            Ok(Some(yuv)) => frames.push(frame(&yuv, due(&mut self.pending_us, pts_us), sequence.colour)?),
+            Ok(None) => {}
+            Err(error) => {
+                self.pending_us.retain(|pending| pending.0 != pts_us);
+                return Err(Error::Codec(error.to_string()));
+            }
+        }
+        if !sequence.reorders {
+            frames.extend(self.flush()?);
+        }
+        Ok(frames)
+    }
+
+    /// Returns the pictures that the decoder still holds, in output order. Decoding may go on afterwards at
+    /// a keyframe.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] or [`Error::Size`].
+    pub fn flush(&mut self) -> Result<Vec<Frame>, Error> {
+        let Some(sequence) = self.sequence else { return Ok(Vec::new()) };
+        let held = self.codec.flush_remaining().map_err(|error| Error::Codec(error.to_string()))?;
+        let mut frames = Vec::with_capacity(held.len());
+        for yuv in &held {
+            let Some(Reverse(pts_us)) = self.pending_us.pop() else { break };
+            frames.push(frame(yuv, pts_us, sequence.colour)?);
+        }
+        self.pending_us.clear();
+        Ok(frames)
+    }
+
+    /// Copies what the codec needs into `filtered` and says which kind of picture it is.
+    ///
+    /// Only slices and checked parameter sets pass. Extensions (SVC, MVC, 3D), auxiliary pictures and
+    /// messages are not needed for the picture, and code that never sees them cannot fail on them.
+    fn admit(&mut self, annex_b: &[u8]) -> Result<Option<Picture>, Error> {
+        if annex_b.len() > self.limits.max_access_unit_bytes {
+            return Err(Error::TooLarge { bytes: annex_b.len(), limit: self.limits.max_access_unit_bytes });
+        }
+        self.filtered.clear();
+        let mut picture = None;
+        for unit in nal::units(annex_b) {
+            match nal::kind(unit) {
+                nal::SPS => self.sequence = Some(sps::parse(unit, self.limits.max_pixels)?),
+                nal::PPS => {}
+                nal::IDR => picture = Some(Picture::Idr),
+                nal::SLICE => picture = picture.or(Some(Picture::Other)),
+                nal::PARTITION_A..=nal::PARTITION_C => return Err(Unsupported::Extended.into()),
+                _ => continue,
+            }
+            nal::push_annex_b(&mut self.filtered, unit);
+        }
+        Ok(picture)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Picture {
+    Idr,
+    Other,
+}
+
+/// The time of the next picture in output order: the smallest one pending.
+fn due(pending_us: &mut BinaryHeap<Reverse<i64>>, fallback_us: i64) -> i64 {
+    pending_us.pop().map_or(fallback_us, |Reverse(pts_us)| pts_us)
+}
+
+/// Copies a decoded picture out of the codec's buffers.
+fn frame(yuv: &DecodedYUV<'_>, pts_us: i64, colour: Colour) -> Result<Frame, Error> {
+    let (width, height) = yuv.dimensions();
+    let (y_stride, u_stride, v_stride) = yuv.strides();
+    let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+    crate::frame::check_size(side(width), side(height))?;
+    let pack = |plane: &[u8], stride: usize, width: usize, height: usize| {
+        let mut packed = Vec::with_capacity(width * height);
+        for row in plane.chunks(stride.max(1)).take(height) {
+            packed.extend_from_slice(&row[..width.min(row.len())]);
+        }
+        packed
+    };
+    let image = I420::from_planes(
+        side(width),
+        side(height),
+        pack(yuv.y(), y_stride, width, height),
+        pack(yuv.u(), u_stride, width / 2, height / 2),
+        pack(yuv.v(), v_stride, width / 2, height / 2),
+    )?;
+    Ok(Frame { pts_us, image: Arc::new(image), colour })
+}

@@ -1,0 +1,103 @@
+//! JPEG for training patches: small RGB images, 4:4:4, so that chroma keeps its resolution.
+
+use jpeg_encoder::{ColorType, SamplingFactor};
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+
+use crate::limits::MAX_JPEG_BYTES;
+
+/// Why a patch was not coded or not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The pixel buffer does not match the size.
+    #[error("{have} bytes of RGB where {need} are needed")]
+    Buffer {
+        /// Bytes given.
+        have: usize,
+        /// Bytes needed: 3 per pixel.
+        need: usize,
+    },
+    /// A quality outside 1 to 100.
+    #[error("JPEG quality {0} is not within 1 to 100")]
+    Quality(u8),
+    /// The file is larger than [`MAX_JPEG_BYTES`].
+    #[error("a JPEG patch of {0} bytes is over the limit of {MAX_JPEG_BYTES}")]
+    TooLarge(usize),
+    /// The header names another size.
+    #[error("a JPEG patch of {have:?} pixels where {expect:?} was announced")]
+    Size {
+        /// Width and height found.
+        have: (usize, usize),
+        /// Width and height expected.
+        expect: (u16, u16),
+    },
+    /// Neither RGB nor YCbCr.
+    #[error("a JPEG patch in {0}: only YCbCr and RGB are taken")]
+    Colour(String),
+    /// The data is damaged.
+    #[error("damaged JPEG patch ({0})")]
+    Damaged(String),
+    /// The encoder refused.
+    #[error("JPEG encoding failed ({0})")]
+    Encode(String),
+}
+
+/// Encodes RGB (H, W, 3), row-major, as a 4:4:4 baseline JPEG with optimised Huffman tables.
+///
+/// # Errors
+/// [`Error::Buffer`], [`Error::Quality`] or, for an empty image, [`Error::Encode`].
+pub fn encode(rgb: &[u8], width: u16, height: u16, quality: u8) -> Result<Vec<u8>, Error> {
+    let need = 3 * usize::from(width) * usize::from(height);
+    if rgb.len() != need {
+        return Err(Error::Buffer { have: rgb.len(), need });
+    }
+    if !(1..=100).contains(&quality) {
+        return Err(Error::Quality(quality));
+    }
+    let mut out = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut out, quality);
+    encoder.set_sampling_factor(SamplingFactor::F_1_1);
+    encoder.set_optimized_huffman_tables(true);
+    encoder.encode(rgb, width, height, ColorType::Rgb).map_err(|error| Error::Encode(error.to_string()))?;
+    Ok(out)
+}
+
+/// Decodes a JPEG of exactly the `expect`ed (width, height) to RGB (H, W, 3), row-major.
+///
+/// Size and colour space are checked on the headers, before memory is taken for pixels.
+///
+/// # Errors
+/// [`Error`] for any other size or colour space and for damaged data.
+pub fn decode(bytes: &[u8], expect: (u16, u16)) -> Result<Vec<u8>, Error> {
+    if bytes.len() > MAX_JPEG_BYTES {
+        return Err(Error::TooLarge(bytes.len()));
+    }
+    let options = DecoderOptions::default()
+        .set_max_width(expect.0.into())
+        .set_max_height(expect.1.into())
+        .set_strict_mode(true)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(damaged)?;
+    let have = decoder.dimensions().unwrap_or((0, 0));
+    if have != (usize::from(expect.0), usize::from(expect.1)) {
+        return Err(Error::Size { have, expect });
+    }
+    match decoder.input_colorspace() {
+        Some(ColorSpace::YCbCr | ColorSpace::RGB) => {}
+        other => return Err(Error::Colour(format!("{other:?}"))),
+    }
+    let rgb = decoder.decode().map_err(damaged)?;
+    let need = 3 * have.0 * have.1;
+    if rgb.len() != need {
+        return Err(Error::Buffer { have: rgb.len(), need });
+    }
+    Ok(rgb)
+}
+
+fn damaged(error: impl std::fmt::Display) -> Error {
+    Error::Damaged(error.to_string())
+}

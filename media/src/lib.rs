@@ -1,0 +1,19 @@
+//! Sources and codecs: MP4 files, H.264, scaling, colour tags, recording, patch images.
+//!
+//! Everything that parses bytes from outside lives here. The rules: every size is checked against a named
+//! limit of [`limits`] before memory is taken for it, every malformed input is an error value, and only
+//! H.264 bytes whose parameter sets passed our own checks reach the C++ codec.
+
+#![warn(clippy::cast_possible_truncation)]
+
+pub mod decode;
+pub mod encode;
+pub mod frame;
+pub mod jpeg;
+pub mod limits;
+
+mod nal;
+
+
+
+mod sps;

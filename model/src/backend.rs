@@ -1,0 +1,99 @@
+//! What a device must offer so that the trainer can use it.
+
+use crate::{Arch, Weights};
+
+/// Images in one block: (N, H, W, 3), row-major f32 RGB, nominally 0..=1.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Images {
+    /// Number of images.
+    pub n: usize,
+    /// Rows of each.
+    pub h: usize,
+    /// Columns of each.
+    pub w: usize,
+    /// `n * h * w * 3` values.
+    pub rgb: Vec<f32>,
+}
+
+impl Images {
+    /// `n` black images.
+    pub fn zeros(n: usize, h: usize, w: usize) -> Self {
+        Self { n, h, w, rgb: vec![0.0; n * h * w * 3] }
+    }
+}
+
+/// How far an output is from its target, averaged over all values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Loss {
+    /// Mean of |d|.
+    L1,
+    /// Mean of sqrt(d² + eps²). Source: Lai et al. 2017 (LapSRN), arXiv:1704.03915, eq. 4.
+    Charbonnier {
+        /// Where it turns from square to absolute, in units of RGB 0..=1.
+        eps: f32,
+    },
+}
+
+/// One step of Adam. Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// Step size.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+    }
+}
+
+/// A device failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{backend} training backend: {reason}")]
+pub struct BackendError {
+    /// Which backend.
+    pub backend: &'static str,
+    /// What it said.
+    pub reason: String,
+}
+
+/// A device that trains one network. It owns the weights in training and the optimiser's moments.
+pub trait TrainBackend: Send {
+    /// A short name for reports, such as `cpu`.
+    fn name(&self) -> &'static str;
+
+    /// The network it trains.
+    fn arch(&self) -> Arch;
+
+    /// Forward, loss, backward, Adam. Returns the loss before the step.
+    ///
+    /// `lr` is (N, H, W, 3), `hr` is (N, s·H, s·W, 3).
+    ///
+    /// # Errors
+    /// [`BackendError`] if the device failed; the weights are then as before the step.
+    fn step(&mut self, lr: &Images, hr: &Images, loss: Loss, adam: Adam) -> Result<f32, BackendError>;
+
+    /// Runs the network with `weights` (not those in training): (N, H, W, 3) -> (N, s·H, s·W, 3), not clamped.
+    ///
+    /// # Errors
+    /// [`BackendError`] if the device failed.
+    fn forward(&mut self, weights: &Weights, lr: &Images) -> Result<Images, BackendError>;
+
+    /// The weights in training, read back.
+    ///
+    /// # Errors
+    /// [`BackendError`] if the device failed.
+    fn weights(&mut self) -> Result<Weights, BackendError>;
+
+    /// Replaces the weights in training and forgets the moments.
+    ///
+    /// # Errors
+    /// [`BackendError`] if the device failed.
+    fn reset(&mut self, weights: &Weights) -> Result<(), BackendError>;
+}

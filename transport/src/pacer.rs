@@ -1,0 +1,208 @@
+//! Pacing of the patches by queueing delay, so that they fill what video leaves and never queue before it.
+//!
+//! Priority alone does not do it: packets that have left wait in the queue of the bottleneck whatever their
+//! priority was. So the rate follows the delay (after LEDBAT, RFC 6817): while the round trip is less than
+//! [`Config::queue_ms_max`] above its minimum, the rate grows by [`Config::growth`] once per interval; above, it
+//! shrinks by [`Config::shrink`]. An interval is a round trip, and at least [`INTERVAL_MIN`].
+//!
+//! No sockets and no clock: the caller passes times, from any monotonic origin.
+
+use std::time::Duration;
+
+/// The least time between two changes of the rate: on a short path, one round trip is too few samples.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+/// How the rate moves. Rates are bytes per second of payload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// Queueing delay (rtt - min_rtt) above which the rate shrinks, ms.
+    pub queue_ms_max: f64,
+    /// Factor per interval while the queue is short; above 1.
+    pub growth: f64,
+    /// Factor per interval while the queue is long; below 1.
+    pub shrink: f64,
+    /// First rate.
+    pub rate_start: f64,
+    /// The rate never falls below this: training continues, slowly, on the worst link.
+    pub rate_min: f64,
+    /// The rate never rises above this.
+    pub rate_max: f64,
+    /// The most that may be saved up while nothing is sent, s of the current rate.
+    pub burst_s: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            queue_ms_max: 25.0,
+            growth: 1.03,
+            shrink: 0.85,
+            rate_start: 20_000.0,
+            rate_min: 2_000.0,
+            rate_max: 5e6,
+            burst_s: 0.1,
+        }
+    }
+}
+
+/// A token bucket whose rate follows the queueing delay.
+#[derive(Clone, Debug)]
+pub struct Pacer {
+    config: Config,
+    rate: f64,
+    /// Bytes that may be sent; negative after a message that was larger than what was saved.
+    tokens: f64,
+    /// When tokens were last added.
+    filled_at: Duration,
+    /// When the rate was last changed, and the bytes spent since.
+    changed_at: Duration,
+    spent: f64,
+}
+
+impl Pacer {
+    /// A pacer at [`Config::rate_start`] with an empty bucket; `now` is the caller's time of day one.
+    ///
+    /// # Panics
+    /// If a rate or factor is not finite and in order: a programmer's error.
+    pub fn new(now: Duration, config: Config) -> Self {
+        assert!(config.growth > 1.0 && config.shrink > 0.0 && config.shrink < 1.0, "growth > 1 > shrink > 0");
+        assert!(config.rate_min > 0.0 && config.rate_min <= config.rate_max, "0 < rate_min <= rate_max");
+        assert!(config.rate_max.is_finite() && config.rate_start.is_finite() && config.burst_s > 0.0);
+        let rate = config.rate_start.clamp(config.rate_min, config.rate_max);
+        Self { config, rate, tokens: 0.0, filled_at: now, changed_at: now, spent: 0.0 }
+    }
+
+    /// The current rate, bytes per second.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Lowers or raises the ceiling, for a budget that video shares; at least [`Config::rate_min`].
+    pub fn set_rate_max(&mut self, rate_max: f64) {
+        self.config.rate_max = if rate_max.is_finite() { rate_max } else { self.config.rate_max };
+        self.config.rate_max = self.config.rate_max.max(self.config.rate_min);
+        self.rate = self.rate.min(self.config.rate_max);
+    }
+
+    /// Takes a sample of the round trip; call it every frame or so.
+    ///
+    /// The rate grows only if at least half of it was used: an idle sender has learnt nothing about the link.
+    pub fn on_rtt(&mut self, now: Duration, rtt: Duration, min_rtt: Duration) {
+        let since = now.saturating_sub(self.changed_at);
+        if since < rtt.max(INTERVAL_MIN) {
+            return;
+        }
+        self.fill(now);
+        let queue_ms = rtt.saturating_sub(min_rtt).as_secs_f64() * 1e3;
+        if queue_ms > self.config.queue_ms_max {
+            self.rate *= self.config.shrink;
+        } else if self.spent >= 0.5 * self.rate * since.as_secs_f64() {
+            self.rate *= self.config.growth;
+        }
+        self.rate = self.rate.clamp(self.config.rate_min, self.config.rate_max);
+        self.changed_at = now;
+        self.spent = 0.0;
+    }
+
+    /// Bytes that may be sent now. A message may exceed it: send while it is not 0, then [`spend`](Self::spend)
+    /// what was sent, and the bucket waits until the debt is paid.
+    pub fn budget(&mut self, now: Duration) -> u64 {
+        self.fill(now);
+        // Saturates, and a debt is 0.
+        #[allow(clippy::cast_possible_truncation, reason = "the bucket holds at most burst_s of rate_max")]
+        #[allow(clippy::cast_sign_loss, reason = "clamped to be positive")]
+        let bytes = self.tokens.max(0.0) as u64;
+        bytes
+    }
+
+    /// Takes `bytes` out of the bucket.
+    pub fn spend(&mut self, bytes: u64) {
+        #[allow(clippy::cast_precision_loss, reason = "a message is far below 2^52 bytes")]
+        let bytes = bytes as f64;
+        self.tokens -= bytes;
+        self.spent += bytes;
+    }
+
+    fn fill(&mut self, now: Duration) {
+        let since = now.saturating_sub(self.filled_at).as_secs_f64();
+        self.filled_at = self.filled_at.max(now);
+        self.tokens = (self.tokens + self.rate * since).min(self.rate * self.config.burst_s);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN_RTT: Duration = Duration::from_millis(60);
+
+    /// Runs a fluid model of a link for `seconds`: `capacity` bytes per second, its queue in front, greedy sender.
+    /// Returns (bytes per second sent, longest queue in ms) of the second half.
+    fn run(capacity: f64, seconds: u32, greedy: bool) -> (f64, f64, Pacer) {
+        let mut pacer = Pacer::new(Duration::ZERO, Config::default());
+        let (mut queue, mut sent, mut longest) = (0.0f64, 0.0, 0.0f64);
+        const STEP: f64 = 0.005;
+        for step in 0..seconds * 200 {
+            let now = Duration::from_secs_f64(f64::from(step) * STEP);
+            let rtt = MIN_RTT + Duration::from_secs_f64(queue / capacity);
+            pacer.on_rtt(now, rtt, MIN_RTT);
+            if greedy && pacer.budget(now) > 0 {
+                pacer.spend(1_200);
+                queue += 1_200.0;
+                if step >= seconds * 100 {
+                    sent += 1_200.0;
+                }
+            }
+            queue = (queue - capacity * STEP).max(0.0);
+            if step >= seconds * 100 {
+                longest = longest.max(queue / capacity * 1e3);
+            }
+        }
+        (sent / f64::from(seconds) * 2.0, longest, pacer)
+    }
+
+    #[test]
+    fn fills_the_link_with_a_short_queue() {
+        for capacity in [20e3, 80e3, 200e3] {
+            let (rate, queue_ms, _) = run(capacity, 60, true);
+            assert!(rate > 0.75 * capacity, "{rate} of {capacity}");
+            assert!(queue_ms < 100.0, "{queue_ms}");
+        }
+    }
+
+    #[test]
+    fn an_idle_sender_does_not_grow_nor_save_up() {
+        let (_, _, mut pacer) = run(1e6, 60, false);
+        assert_eq!(pacer.rate(), Config::default().rate_start);
+        let saved = pacer.budget(Duration::from_secs(3600));
+        assert!(saved <= 2_000, "{saved}");
+    }
+
+    #[test]
+    fn a_large_message_is_paid_off_before_the_next() {
+        let mut pacer = Pacer::new(Duration::ZERO, Config { rate_start: 10_000.0, ..Config::default() });
+        assert_eq!(pacer.budget(Duration::ZERO), 0);
+        assert!(pacer.budget(Duration::from_millis(20)) > 0);
+        pacer.spend(10_200);
+        assert_eq!(pacer.budget(Duration::from_millis(1000)), 0);
+        assert!(pacer.budget(Duration::from_millis(1100)) > 0);
+    }
+
+    #[test]
+    fn the_rate_stays_within_its_bounds_whatever_the_link_reports() {
+        let mut pacer = Pacer::new(Duration::ZERO, Config { rate_max: 50_000.0, ..Config::default() });
+        for ms in 0..100_000u64 {
+            let now = Duration::from_millis(ms);
+            // Hours of delay, a minimum above the sample, and time that stands still.
+            let rtt = Duration::from_secs(if ms % 20_000 < 10_000 { 0 } else { 7_200 });
+            pacer.on_rtt(now, rtt.min(Duration::from_millis(ms / 3 + 30)), Duration::from_millis(20));
+            pacer.on_rtt(Duration::ZERO, Duration::ZERO, Duration::MAX);
+            while pacer.budget(now) > 0 {
+                pacer.spend(1_000);
+            }
+            assert!((2_000.0..=50_000.0).contains(&pacer.rate()), "{}", pacer.rate());
+        }
+        pacer.set_rate_max(1.0);
+        assert_eq!(pacer.rate(), 2_000.0);
+    }
+}

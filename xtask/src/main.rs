@@ -1,0 +1,2 @@
+//! The project's one check command.
+fn main() {}
