@@ -15,7 +15,7 @@ pub mod rng;
 pub mod update;
 mod weights;
 
-pub use arch::{Arch, Base, Family, Layer, Op};
+pub use arch::{Arch, ArchError, Base, Family, Layer, Op};
 pub use colour::{Colour, Yuv420};
 pub use published::{GRID_STEP, Origin, Published, WEIGHT_MAX};
 pub use weights::Weights;

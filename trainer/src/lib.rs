@@ -1,1 +1,14 @@
-//! Online training.
+//! Online training: what to learn from, when to step, what to publish.
+//!
+//! No network, no clock, no async: patches come in with [`Trainer::add`], work is done by [`Trainer::step`],
+//! and what comes out is [`Event::Published`], ready for the wire. The same calls with the same seed on the
+//! same backend give the same bytes.
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod gain;
+mod trainer;
+
+pub use buffer::{Pair, PairError};
+pub use gain::Gain;
+pub use trainer::{AddError, Config, Event, Publication, State, Trainer};

@@ -1,0 +1,104 @@
+//! Bicubic upscaling by a whole factor.
+
+use hone_model::Yuv420;
+use hone_model::reference::bicubic_taps;
+use rayon::prelude::*;
+
+use crate::map::{GROUP_RGB, Map};
+use crate::program::{Output, store_rgba};
+use crate::yuv_rgb::load_picture;
+
+/// The four taps of each phase, in f32.
+pub struct Taps {
+    s: usize,
+    phases: Vec<(isize, [f32; 4])>,
+}
+
+impl Taps {
+    pub fn new(s: usize) -> Self {
+        let phases = (0..s).map(|phase| {
+            let (first, taps) = bicubic_taps(s, phase);
+            (first, taps.map(|t| t as f32))
+        });
+        Self { s, phases: phases.collect() }
+    }
+
+    /// Output row `y` of a three-channel map, upscaled: (s·W, 4), the fourth channel unspecified.
+    pub fn row(&self, src: &Map, y: usize, out: &mut [f32]) {
+        assert_eq!((src.group, out.len()), (GROUP_RGB, src.w * self.s * GROUP_RGB));
+        let clamp = |i: isize, len: usize| i.clamp(0, len as isize - 1) as usize;
+        let (first, taps) = self.phases[y % self.s];
+        let rows: [&[f32]; 4] = std::array::from_fn(|k| {
+            let y = clamp((y / self.s) as isize + first + k as isize, src.h);
+            &src.padded_row(y + 1)[GROUP_RGB..(src.w + 1) * GROUP_RGB]
+        });
+        // Two pixels of edge on either side, so that the horizontal taps need no guard.
+        let mut line = vec![[0.0f32; GROUP_RGB]; src.w + 4];
+        for (x, pixel) in line[2..src.w + 2].iter_mut().enumerate() {
+            for (c, v) in pixel.iter_mut().enumerate() {
+                let at = x * GROUP_RGB + c;
+                *v = taps[0] * rows[0][at]
+                    + taps[1] * rows[1][at]
+                    + taps[2] * rows[2][at]
+                    + taps[3] * rows[3][at];
+            }
+        }
+        let (left, right) = (line[2], line[src.w + 1]);
+        line[..2].fill(left);
+        line[src.w + 2..].fill(right);
+        for (x, out) in out.chunks_exact_mut(self.s * GROUP_RGB).enumerate() {
+            for ((first, taps), out) in self.phases.iter().zip(out.chunks_exact_mut(GROUP_RGB)) {
+                let window = &line[(x as isize + 2 + first) as usize..][..4];
+                for (c, v) in out.iter_mut().enumerate() {
+                    *v = taps[0] * window[0][c]
+                        + taps[1] * window[1][c]
+                        + taps[2] * window[2][c]
+                        + taps[3] * window[3][c];
+                }
+            }
+        }
+    }
+}
+
+/// (H, W, 3) f32 -> (s·H, s·W, 3) f32. Answers to [`hone_model::reference::bicubic()`].
+pub fn bicubic(rgb: &[f32], h: usize, w: usize, s: usize) -> Vec<f32> {
+    assert_eq!(rgb.len(), h * w * 3, "image of {w}x{h}");
+    let mut map = Map::new(3, GROUP_RGB, h, w);
+    for (row, rgb) in map.rows_mut().zip(rgb.chunks_exact(w * 3)) {
+        for (pixel, rgb) in row[GROUP_RGB..].chunks_exact_mut(GROUP_RGB).zip(rgb.chunks_exact(3)) {
+            pixel[..3].copy_from_slice(rgb);
+        }
+    }
+    let taps = Taps::new(s);
+    let mut out = vec![0.0; h * w * s * s * 3];
+    let mut line = vec![0.0; w * s * GROUP_RGB];
+    for (y, out) in out.chunks_exact_mut(w * s * 3).enumerate() {
+        taps.row(&map, y, &mut line);
+        for (out, line) in out.chunks_exact_mut(3).zip(line.chunks_exact(GROUP_RGB)) {
+            out.copy_from_slice(&line[..3]);
+        }
+    }
+    out
+}
+
+/// Picture -> (s·H, s·W, 4) 8-bit RGBA, alpha 255: what a viewer shows when no network is in force.
+///
+/// # Panics
+/// If `rgba` has another length.
+pub fn upscale_bicubic(picture: &Yuv420, s: usize, rgba: &mut [u8]) {
+    let mut map = Map::new(3, GROUP_RGB, picture.h, picture.w);
+    load_picture(picture, &mut map);
+    assert_eq!(
+        rgba.len(),
+        picture.h * picture.w * s * s * 4,
+        "output of {}x{}",
+        picture.w * s,
+        picture.h * s
+    );
+    let taps = Taps::new(s);
+    rgba.par_chunks_exact_mut(picture.w * s * 4).enumerate().for_each(|(y, rgba)| {
+        let mut line = vec![0.0; picture.w * s * GROUP_RGB];
+        Output::Base(&taps).row(&map, y, &mut line);
+        store_rgba(&line, rgba);
+    });
+}

@@ -1,0 +1,93 @@
+//! Inference.
+
+use hone_model::backend::Images;
+use hone_model::{Arch, Weights, Yuv420};
+use rayon::prelude::*;
+
+use crate::conv3x3::{Packed, Threads};
+use crate::map::{GROUP_RGB, Map};
+use crate::program::{Program, load_image, store_rgba};
+use crate::yuv_rgb::load_picture;
+
+/// A network with its weights, ready for pictures of any size.
+pub struct Network {
+    program: Program,
+    packed: Vec<Packed>,
+    /// Buffer of each value.
+    buffers: Vec<usize>,
+    buffer_count: usize,
+    maps: Vec<Map>,
+}
+
+impl Network {
+    /// Packs the weights.
+    pub fn new(weights: &Weights) -> Self {
+        let program = Program::new(weights.arch());
+        let (buffers, buffer_count) = program.reuse();
+        Self { packed: program.pack(weights), program, buffers, buffer_count, maps: vec![] }
+    }
+
+    /// The architecture.
+    pub fn arch(&self) -> Arch {
+        self.program.arch
+    }
+
+    /// Packs other weights of the same architecture.
+    ///
+    /// # Panics
+    /// If the architecture differs.
+    pub fn set_weights(&mut self, weights: &Weights) {
+        assert_eq!(weights.arch(), self.arch(), "weights of another network");
+        self.packed = self.program.pack(weights);
+    }
+
+    fn allocate(&mut self, h: usize, w: usize) {
+        if self.maps.first().is_none_or(|map| (map.h, map.w) != (h, w)) {
+            let mut slots: Vec<Option<Map>> = (0..self.buffer_count).map(|_| None).collect();
+            for (value, map) in self.program.maps(h, w).into_iter().enumerate() {
+                slots[self.buffers[value]].get_or_insert(map);
+            }
+            self.maps = slots.into_iter().flatten().collect();
+        }
+    }
+
+    /// Runs on what is loaded and calls `row(y, line)` for each output row, (s·W, 4) f32, on all cores.
+    fn run<T: Send>(&mut self, out: &mut [T], channels: usize, row: impl Fn(&[f32], &mut [T]) + Sync) {
+        self.program.run(&self.packed, &mut self.maps, |value| self.buffers[value], Threads::All);
+        let input = &self.maps[self.buffers[0]];
+        let output = self.program.output(&self.maps[self.buffers[self.program.ops.len()]]);
+        let width = input.w * self.program.arch.scale();
+        assert_eq!(out.len(), input.h * self.program.arch.scale() * width * channels, "size of the output");
+        out.par_chunks_exact_mut(width * channels).enumerate().for_each(|(y, out)| {
+            let mut line = vec![0.0; width * GROUP_RGB];
+            output.row(input, y, &mut line);
+            row(&line, out);
+        });
+    }
+
+    /// Picture -> (s·H, s·W, 4) 8-bit RGBA, rounded and clamped, alpha 255.
+    ///
+    /// # Panics
+    /// If `rgba` has another length.
+    pub fn upscale(&mut self, picture: &Yuv420, rgba: &mut [u8]) {
+        self.allocate(picture.h, picture.w);
+        load_picture(picture, &mut self.maps[0]);
+        self.run(rgba, 4, store_rgba);
+    }
+
+    /// (N, H, W, 3) -> (N, s·H, s·W, 3), not clamped.
+    pub fn forward(&mut self, lr: &Images) -> Images {
+        let s = self.program.arch.scale();
+        let mut hr = Images::zeros(lr.n, lr.h * s, lr.w * s);
+        self.allocate(lr.h, lr.w);
+        for (n, out) in hr.rgb.chunks_exact_mut(lr.h * lr.w * s * s * 3).enumerate() {
+            load_image(lr, n, &mut self.maps[0]);
+            self.run(out, 3, |line, out| {
+                for (out, line) in out.chunks_exact_mut(3).zip(line.chunks_exact(GROUP_RGB)) {
+                    out.copy_from_slice(&line[..3]);
+                }
+            });
+        }
+        hr
+    }
+}
