@@ -64,7 +64,8 @@ impl I420 {
         v: Vec<u8>,
     ) -> Result<Self, SizeError> {
         let luma = check_size(width, height)?;
-        for (plane, have, need) in [('Y', y.len(), luma), ('U', u.len(), luma / 4), ('V', v.len(), luma / 4)] {
+        for (plane, have, need) in [('Y', y.len(), luma), ('U', u.len(), luma / 4), ('V', v.len(), luma / 4)]
+        {
             if have != need {
                 return Err(SizeError::Plane { plane, have, need });
             }
@@ -120,7 +121,7 @@ impl I420 {
 
 /// Checks a picture size and returns its number of luma samples.
 pub(crate) fn check_size(width: u32, height: u32) -> Result<usize, SizeError> {
-    let usable = |side: u32| side >= 2 && side <= MAX_SIDE && side % 2 == 0;
+    let usable = |side: u32| (2..=MAX_SIDE).contains(&side) && side.is_multiple_of(2);
     if usable(width) && usable(height) {
         Ok(width as usize * height as usize)
     } else {

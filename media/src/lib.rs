@@ -11,9 +11,9 @@ pub mod encode;
 pub mod frame;
 pub mod jpeg;
 pub mod limits;
-
+mod mp4;
 mod nal;
-
-
-
+pub mod record;
+pub mod scale;
+pub mod source;
 mod sps;

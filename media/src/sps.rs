@@ -90,7 +90,9 @@ pub(crate) fn parse(unit: &[u8], max_pixels: u64) -> Result<Sequence, Unsupporte
     let clamp = |side: u64| u32::try_from(side).unwrap_or(u32::MAX);
     let (width, height) = (clamp(width), clamp(height));
     let max_pixels = max_pixels.min(MAX_PIXELS);
-    if coded_width.saturating_mul(coded_height) > max_pixels || crate::frame::check_size(width, height).is_err() {
+    if coded_width.saturating_mul(coded_height) > max_pixels
+        || crate::frame::check_size(width, height).is_err()
+    {
         return Err(Unsupported::Size { width, height, max_pixels });
     }
     let vui = sps.vui_parameters.as_ref();
@@ -114,3 +116,43 @@ pub(crate) fn parse(unit: &[u8], max_pixels: u64) -> Result<Sequence, Unsupporte
 
 const PROFILE_BASELINE: u8 = 66;
 const PROFILE_EXTENDED: u8 = 88;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// 1920x1080 High, level 4.0, from x264: cropped from 1088 lines, BT.709, four reordered frames.
+    const X264: [u8; 32] = [
+        0x67, 0x64, 0x00, 0x28, 0xac, 0xd9, 0x40, 0x78, 0x02, 0x27, 0xe5, 0xc0, 0x5a, 0x80, 0x80, 0x80, 0xa0,
+        0x00, 0x00, 0x03, 0x00, 0x20, 0x00, 0x00, 0x07, 0x81, 0xe3, 0x06, 0x32, 0xc0, 0x00, 0x00,
+    ];
+
+    #[test]
+    fn reads_size_and_colour() {
+        let sequence = parse(&X264, MAX_PIXELS).unwrap();
+        assert_eq!((sequence.width, sequence.height), (1920, 1080));
+        assert_eq!(sequence.colour, Colour { matrix: Matrix::Bt709, range: Range::Limited });
+        assert!(sequence.reorders);
+        // The coded size, 1920x1088, counts.
+        assert!(matches!(parse(&X264, 1920 * 1080), Err(Unsupported::Size { .. })));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20_000) })]
+
+        #[test]
+        fn never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..80), edits in any::<[(u8, u8); 3]>()) {
+            let _ = parse(&bytes, MAX_PIXELS);
+            if let Some(header) = bytes.first_mut() {
+                *header = 0x67;
+            }
+            let _ = parse(&bytes, MAX_PIXELS);
+            let mut bytes = X264;
+            for (at, value) in edits {
+                bytes[usize::from(at) % X264.len()] = value;
+            }
+            let _ = parse(&bytes, MAX_PIXELS);
+        }
+    }
+}
