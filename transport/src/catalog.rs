@@ -159,3 +159,107 @@ impl Catalog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn catalog() -> Catalog {
+        let rendition = Rendition {
+            codec: "avc1.42e01f".into(),
+            coded_width: 640,
+            coded_height: 360,
+            framerate: Some(24.0),
+            bitrate: Some(400_000),
+            container: Container::default(),
+        };
+        let colour = Colour { matrix: "bt709".into(), range: "limited".into() };
+        let hone = Hone {
+            arch: "live-4x16-s3".into(),
+            update_format: "delta-1".into(),
+            hr_width: 1920,
+            hr_height: 1080,
+            colour,
+            start_unix_us: 1_700_000_000_000_000,
+        };
+        Catalog::new(rendition, hone)
+    }
+
+    #[test]
+    fn the_shape_is_that_of_hang_with_our_section() {
+        let json: serde_json::Value = serde_json::from_slice(&catalog().to_json()).unwrap();
+        let expected = serde_json::json!({
+            "video": { "renditions": { "video": {
+                "codec": "avc1.42e01f",
+                "codedWidth": 640,
+                "codedHeight": 360,
+                "framerate": 24.0,
+                "bitrate": 400_000,
+                "container": { "kind": "annexb" },
+            } } },
+            "hone": {
+                "arch": "live-4x16-s3",
+                "update_format": "delta-1",
+                "hr_width": 1920,
+                "hr_height": 1080,
+                "colour": { "matrix": "bt709", "range": "limited" },
+                "start_unix_us": 1_700_000_000_000_000u64,
+            },
+        });
+        assert_eq!(json, expected);
+        let back = Catalog::parse(&catalog().to_json()).unwrap();
+        assert_eq!(back, catalog());
+        assert_eq!(back.rendition().unwrap().coded_width, 640);
+    }
+
+    #[test]
+    fn a_foreign_catalog_reads_and_unknown_sections_are_ignored() {
+        let json = br#"{"video":{"renditions":{"hd":{"codec":"vp09.00","codedWidth":2,"codedHeight":2,
+            "container":{"kind":"cmaf","init":"AAEC"},"jitter":40}},"rotation":90},"audio":{"renditions":{}}}"#;
+        let catalog = Catalog::parse(json).unwrap();
+        assert!(catalog.hone.is_none() && catalog.rendition().is_none());
+        assert_eq!(Catalog::parse(b"{}").unwrap(), Catalog::default());
+    }
+
+    #[test]
+    fn numbers_and_texts_out_of_bounds_are_named() {
+        let change = |change: fn(&mut Catalog)| {
+            let mut catalog = catalog();
+            change(&mut catalog);
+            Catalog::parse(&catalog.to_json()).unwrap_err().to_string()
+        };
+        fn rendition(catalog: &mut Catalog) -> &mut Rendition {
+            catalog.video.renditions.values_mut().next().unwrap()
+        }
+        for (error, what) in [
+            (change(|c| rendition(c).coded_width = 0), "codedWidth"),
+            (change(|c| rendition(c).coded_height = SIDE_MAX + 1), "codedHeight"),
+            (change(|c| rendition(c).framerate = Some(0.0)), "framerate"),
+            (change(|c| rendition(c).codec = "x".repeat(257)), "codec"),
+            (change(|c| c.hone.as_mut().unwrap().hr_width = u32::MAX), "hone.hr_width"),
+            (change(|c| c.hone.as_mut().unwrap().arch = "x".repeat(257)), "hone.arch"),
+        ] {
+            assert!(error.contains(what), "{error}");
+        }
+        let many = change(|c| {
+            let one = rendition(c).clone();
+            c.video.renditions = (0..65).map(|i| (i.to_string(), one.clone())).collect();
+        });
+        assert!(many.contains("renditions"), "{many}");
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_an_error_and_never_a_panic(
+            mut json in Just(catalog().to_json()), at: prop::sample::Index, byte: u8, cut: prop::sample::Index,
+        ) {
+            let at = at.index(json.len());
+            json[at] = byte;
+            json.truncate(cut.index(json.len()) + 1);
+            if let Ok(catalog) = Catalog::parse(&json) {
+                prop_assert_eq!(Catalog::parse(&catalog.to_json()).unwrap(), catalog);
+            }
+        }
+    }
+}

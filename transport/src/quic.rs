@@ -20,6 +20,9 @@ const CRYPTO_ERROR: std::ops::Range<u64> = 0x100..0x200;
 /// `no_application_protocol`: the peer speaks QUIC, but not HTTP/3.
 const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
 
+/// WebTransport requires datagrams to be supported, but nothing here travels in them.
+const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
+
 fn transport(config: &EndpointConfig) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     match config.congestion {
@@ -45,8 +48,7 @@ fn transport(config: &EndpointConfig) -> Arc<TransportConfig> {
     transport.max_concurrent_uni_streams(VarInt::from_u32(config.limits.streams_max));
     transport.max_concurrent_bidi_streams(VarInt::from_u32(config.limits.streams_max));
     transport.receive_window(VarInt::from_u32(config.limits.receive_window_bytes));
-    // Nothing here travels as datagrams: do not buffer a peer's.
-    transport.datagram_receive_buffer_size(None);
+    transport.datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES));
     Arc::new(transport)
 }
 
@@ -75,6 +77,11 @@ pub(crate) fn dialer(config: &EndpointConfig, remote: SocketAddr) -> Result<Endp
     let mut endpoint = Endpoint::client(bind).map_err(|source| Error::Bind { addr: bind, source })?;
     endpoint.set_default_client_config(client);
     Ok(endpoint)
+}
+
+/// Whether WebTransport may be started: web-transport-quinn panics if the peer did not offer datagrams.
+pub(crate) fn has_datagrams(connection: &quinn::Connection) -> bool {
+    connection.max_datagram_size().is_some()
 }
 
 /// What a failed dial means to the person who typed the address.

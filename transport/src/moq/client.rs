@@ -1,0 +1,234 @@
+//! A sender's or a viewer's connection to a server.
+
+use super::{PROTOCOLS, Publisher, Subscription, ended, new_origin, publish::Draining, split_path};
+use crate::{EndpointConfig, Error, Result, Track, quic};
+use moq_net::{origin, time};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+use url::{Host, Url};
+use web_transport_quinn::{Session as WebTransport, proto::ConnectRequest};
+
+/// Addresses of one host name that are tried, at the same time.
+const ADDRESSES_MAX: usize = 4;
+
+/// A connection to a [`Server`](crate::Server); its broadcasts and subscriptions end with it.
+///
+/// Dropping it closes the connection at once; [`close`](Self::close) first delivers what was written.
+pub struct Client {
+    config: Arc<EndpointConfig>,
+    session: moq_net::Session,
+    connection: quinn::Connection,
+    outgoing: origin::Producer,
+    incoming: origin::Consumer,
+    draining: Draining,
+    closing: watch::Sender<bool>,
+    _drivers: JoinSet<()>,
+}
+
+/// The path of a connection as QUIC sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Smoothed round trip.
+    pub rtt: Duration,
+    /// Shortest round trip so far: the path without queues.
+    pub min_rtt: Duration,
+    /// Packets declared lost.
+    pub lost_packets: u64,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// UDP payload bytes sent, retransmissions included.
+    pub bytes_sent: u64,
+    /// UDP payload bytes received.
+    pub bytes_received: u64,
+    /// Congestion window, bytes.
+    pub cwnd: u64,
+}
+
+impl Client {
+    /// Connects to `server`, written `host:port` or `https://host:port`.
+    ///
+    /// # Errors
+    /// [`Error::Address`], [`Error::Resolve`], [`Error::NoAnswer`], [`Error::Certificate`], [`Error::Handshake`],
+    /// [`Error::Bind`], [`Error::Config`], [`Error::CertificateFile`].
+    pub async fn connect(config: &EndpointConfig, server: &str) -> Result<Self> {
+        config.validate()?;
+        let url = parse_address(server)?;
+        let no_answer = Error::NoAnswer { addr: server.to_owned(), timeout_ms: config.connect_timeout_ms };
+        let dial = async {
+            let connection = dial_any(config, server, &url).await?;
+            let transport = open(server, connection.clone(), url.clone()).await?;
+            Ok((connection, transport))
+        };
+        let timeout = config.connect_timeout();
+        let (connection, transport) = tokio::time::timeout(timeout, dial).await.unwrap_or(Err(no_answer))?;
+
+        let (outgoing, outgoing_driver) = new_origin(config);
+        let (incoming, incoming_driver) = new_origin(config);
+        let handshake = moq_net::Client::new()
+            .with_publisher(&outgoing)
+            .with_subscriber(incoming.clone())
+            .connect_lite(Instant::now().into_std(), transport)
+            .await;
+        let incompatible =
+            |e: moq_net::Error| Error::Handshake { addr: server.to_owned(), reason: e.to_string() };
+        let (session, session_driver) = handshake.map_err(incompatible)?;
+        let mut drivers = JoinSet::new();
+        drivers.spawn(async { drop(time::run(outgoing_driver).await) });
+        drivers.spawn(async { drop(time::run(incoming_driver).await) });
+        drivers.spawn(async { drop(time::run(session_driver).await) });
+        tracing::debug!(server, version = %session.version(), "connected");
+        Ok(Self {
+            config: Arc::new(config.clone()),
+            session,
+            connection,
+            outgoing,
+            incoming: incoming.consume(),
+            draining: Draining::default(),
+            closing: watch::Sender::new(false),
+            _drivers: drivers,
+        })
+    }
+
+    /// Publishes a broadcast with these tracks to the server; take their writers with [`Publisher::track`].
+    ///
+    /// The tracks are named up front because a subscriber may ask for them as soon as the broadcast is announced.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::Disconnected`].
+    pub fn publish(&self, name: &str, tracks: &[Track]) -> Result<Publisher> {
+        Publisher::new(&self.outgoing, &self.config, &self.draining, name, tracks)
+    }
+
+    /// Waits until the server has a broadcast called `name`, and takes the newest. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`Error::Name`], or what ended the connection.
+    pub async fn subscribe(&self, name: &str) -> Result<Subscription> {
+        super::check_name(name)?;
+        tokio::select! {
+            broadcast = self.newest(name) => {
+                Ok(Subscription::new(name, broadcast?, &self.config, self.closing.subscribe()))
+            },
+            error = self.closed() => Err(error),
+        }
+    }
+
+    async fn newest(&self, name: &str) -> Result<moq_net::broadcast::Consumer> {
+        let mut announced = self.incoming.announced();
+        let mut newest: Option<u64> = None;
+        loop {
+            // Everything that is known now, then wait for more.
+            let update = match announced.try_next() {
+                Some(update) => update,
+                None => {
+                    if let Some(instance) = newest.take()
+                        && let Ok(broadcast) =
+                            self.incoming.request_broadcast(format!("{name}/{instance:016x}")).await
+                    {
+                        return Ok(broadcast);
+                    }
+                    announced.next().await.ok_or_else(|| Error::Disconnected("client closed".into()))?
+                }
+            };
+            match split_path(update.prefix.as_str()) {
+                Some((announced, instance)) if announced == name && update.kind.is_active() => {
+                    newest = newest.max(Some(instance));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What QUIC measures, as of now.
+    pub fn stats(&self) -> Stats {
+        let stats = self.connection.stats();
+        Stats {
+            rtt: stats.path.rtt,
+            min_rtt: self.connection.min_rtt(),
+            lost_packets: stats.path.lost_packets,
+            sent_packets: stats.path.sent_packets,
+            bytes_sent: stats.udp_tx.bytes,
+            bytes_received: stats.udp_rx.bytes,
+            cwnd: stats.path.cwnd,
+        }
+    }
+
+    /// Until the connection ends; says why.
+    pub async fn closed(&self) -> Error {
+        ended(&self.session.closed().await)
+    }
+
+    /// Delivers what was written to tracks whose writers are dropped, then closes. Waits at most
+    /// [`EndpointConfig::shutdown_timeout_ms`], and a second for the last acknowledgements.
+    pub async fn close(&self) {
+        self.draining.wait(self.config.shutdown_timeout()).await;
+        self.closing.send_replace(true);
+        // Fails if the peer is gone or slower than a second: then there is nothing more to do.
+        let _ = self.session.clone().close().await;
+    }
+}
+
+fn parse_address(server: &str) -> Result<Url> {
+    let bad = |reason: &str| Error::Address { input: server.to_owned(), reason: reason.to_owned() };
+    let text = if server.contains("://") { server.to_owned() } else { format!("https://{server}") };
+    let url = Url::parse(&text).map_err(|e| bad(&e.to_string()))?;
+    if url.scheme() != "https" {
+        return Err(bad("only https is spoken here"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("user and password are not used"));
+    }
+    // The default port is left out of the URL: ask for it in the text, it is more likely to be forgotten.
+    if url.port().is_none() && !text.trim_end_matches('/').ends_with(":443") {
+        return Err(bad("the port is missing"));
+    }
+    Ok(url)
+}
+
+async fn resolve(url: &Url) -> Result<Vec<SocketAddr>> {
+    let port = url.port().unwrap_or(443);
+    match url.host() {
+        Some(Host::Ipv4(ip)) => Ok(vec![(ip, port).into()]),
+        Some(Host::Ipv6(ip)) => Ok(vec![(ip, port).into()]),
+        Some(Host::Domain(host)) => {
+            let failed = |source| Error::Resolve { host: host.to_owned(), source };
+            let found: Vec<_> =
+                tokio::net::lookup_host((host, port)).await.map_err(failed)?.take(ADDRESSES_MAX).collect();
+            Ok(found)
+        }
+        None => Err(Error::Address { input: url.to_string(), reason: "the host is missing".into() }),
+    }
+}
+
+/// Dials every address of the server at once, because UDP does not say that nobody listens; takes the first that
+/// answers, or the most telling error.
+async fn dial_any(config: &EndpointConfig, server: &str, url: &Url) -> Result<quinn::Connection> {
+    let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let mut dials = JoinSet::new();
+    for remote in resolve(url).await? {
+        let connecting = quic::dialer(config, remote)?.connect(remote, &name);
+        let connecting =
+            connecting.map_err(|e| Error::Address { input: server.to_owned(), reason: e.to_string() })?;
+        dials.spawn(connecting);
+    }
+    let mut failed = Error::NoAnswer { addr: server.to_owned(), timeout_ms: config.connect_timeout_ms };
+    while let Some(dialled) = dials.join_next().await {
+        match dialled {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => failed = quic::dial_error(config, server, &error),
+            Err(_) => {}
+        }
+    }
+    Err(failed)
+}
+
+/// The WebTransport handshake on a fresh connection.
+async fn open(server: &str, connection: quinn::Connection, url: Url) -> Result<WebTransport> {
+    if !quic::has_datagrams(&connection) {
+        let reason = "no datagram support, so no WebTransport".to_owned();
+        return Err(Error::Handshake { addr: server.to_owned(), reason });
+    }
+    let request = ConnectRequest::new(url).with_protocols(PROTOCOLS.map(String::from));
+    let opened = WebTransport::connect(connection, request).await;
+    opened.map_err(|e| Error::Handshake { addr: server.to_owned(), reason: e.to_string() })
+}

@@ -1,0 +1,121 @@
+//! Everything that touches moq-net, so that its monthly API changes stay in this folder.
+//!
+//! # Two origins
+//! An *origin* of moq-net is a table of broadcasts that sessions read from or write into. The server keeps two
+//! kinds apart: what a session announces to us goes into an origin of its own, which only
+//! [`Server::incoming`] reads; what [`Server::publish`] makes goes into one other origin, the only one that
+//! sessions are served from. So a viewer cannot reach a sender's broadcast, its patches included, by any name,
+//! and the direction alone decides: no roles, no path prefixes, and one session may publish and subscribe.
+//!
+//! # Names
+//! On the wire a broadcast is `NAME/INSTANCE`, the instance being the time of its making. moq-net splices
+//! broadcasts of equal path into one, which is right for the replicas of a relay and wrong for a camera that was
+//! switched off and on; distinct paths keep two lives apart, and a subscriber takes the newest.
+//!
+//! # Dialect
+//! Only moq-lite is spoken, not the IETF drafts: half the parsers that a hostile peer can reach, and media times
+//! and priorities travel in it.
+
+mod client;
+mod publish;
+mod server;
+mod subscribe;
+
+pub use client::{Client, Stats};
+pub use publish::{Publisher, TrackWriter};
+pub use server::Server;
+pub use subscribe::{Subscription, TrackReader};
+
+use crate::{EndpointConfig, Error, Result};
+use moq_net::{SessionError, cache, origin};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Most bytes in a group: moq-net aborts a group that grows further.
+pub(crate) const GROUP_BYTES_MAX: u64 = moq_net::group::MAX_CACHE_BYTES;
+/// Most messages in a group: moq-net aborts a group that grows further.
+const GROUP_MESSAGES_MAX: u64 = moq_net::group::MAX_GROUP_FRAMES as u64;
+
+/// Newest first. 05 is for browsers whose library is older.
+const PROTOCOLS: [&str; 2] = ["moq-lite-06", "moq-lite-05"];
+
+/// Longest broadcast name, bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Session close code: another sender announced the same name.
+const CODE_REPLACED: u16 = 1;
+/// Session close code: the server has no room for another broadcast.
+const CODE_FULL: u16 = 2;
+
+/// Acknowledged is not read: QUIC acknowledges what the peer's stack holds, and a close discards what its program
+/// has not read yet. The wire does not show that, so a clean shutdown gives the peer this long.
+const LINGER: Duration = Duration::from_millis(200);
+
+fn check_name(name: &str) -> Result<()> {
+    let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    match letters && (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.starts_with('.') {
+        true => Ok(()),
+        false => Err(Error::Name(name.to_owned())),
+    }
+}
+
+/// A fresh path for a broadcast called `name`. Later ones compare greater.
+fn instance_path(name: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{name}/{:016x}", u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The name and the instance in an announced path; `None` for a path that is not one of ours.
+fn split_path(path: &str) -> Option<(&str, u64)> {
+    let (name, instance) = path.split_once('/')?;
+    check_name(name).ok()?;
+    (instance.len() == 16).then(|| u64::from_str_radix(instance, 16).ok()).flatten().map(|at| (name, at))
+}
+
+/// A table of broadcasts with bounded memory, and the work that keeps it going.
+fn new_origin(config: &EndpointConfig) -> (origin::Producer, origin::Driver) {
+    // No expiry by wall clock: a reader that the machine starves for half a minute still gets every frame.
+    let pool = cache::Config::default().with_capacity(config.limits.cache_bytes_max).with_expiry(None);
+    let mut origin = origin::Config::default();
+    origin.pool = cache::Pool::new(pool);
+    origin.cache_duration = Duration::from_millis(config.limits.kept_ms);
+    origin::Producer::new(origin)
+}
+
+/// Why a session or a track ended, in our words.
+fn ended(error: &moq_net::Error) -> Error {
+    match error {
+        moq_net::Error::Session(SessionError::App(CODE_REPLACED)) | moq_net::Error::App(CODE_REPLACED) => {
+            Error::Replaced
+        }
+        moq_net::Error::Session(SessionError::App(CODE_FULL)) | moq_net::Error::App(CODE_FULL) => Error::Full,
+        _ => Error::Disconnected(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_paths() {
+        for good in ["cam", "a", "Cam_1.front-left", &"x".repeat(64)] {
+            let path = instance_path(good);
+            assert_eq!(split_path(&path).map(|(name, _)| name), Some(good));
+        }
+        for bad in ["", ".hidden", "a/b", "a b", "é", "*", &"x".repeat(65)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+        for bad in
+            ["cam", "cam/", "cam/1", "cam/00000000000000zz", "/0000000000000000", "a/b/0000000000000000"]
+        {
+            assert_eq!(split_path(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn later_instances_compare_greater() {
+        let first = instance_path("cam");
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(split_path(&first).unwrap().1 < split_path(&instance_path("cam")).unwrap().1);
+    }
+}

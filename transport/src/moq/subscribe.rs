@@ -1,0 +1,261 @@
+//! Reading a broadcast.
+
+use super::{GROUP_MESSAGES_MAX, ended};
+use crate::{Delivery, EndpointConfig, Error, Message, Result, Track};
+use moq_net::{Error as MoqError, StreamError, broadcast, group, track};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+
+/// Groups that may wait, out of order, for one that is late. A group is opened per GOP or snapshot, so that many
+/// of them are minutes of media: the missing one will not come.
+const GROUPS_WAITING_MAX: usize = 64;
+
+/// How long a [`Delivery::All`] reader that joins in the middle waits for groups older than the first that
+/// arrives: groups travel on streams of their own, and the newest comes first.
+const JOIN_WAIT: Duration = Duration::from_millis(250);
+
+/// A broadcast that a peer publishes.
+pub struct Subscription {
+    name: String,
+    broadcast: broadcast::Consumer,
+    config: Arc<EndpointConfig>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Subscription {
+    /// `closing` turns true, or loses its sender, when the endpoint is closed: moq-net would leave its readers
+    /// waiting for another route.
+    pub(super) fn new(
+        name: &str,
+        broadcast: broadcast::Consumer,
+        config: &Arc<EndpointConfig>,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self { name: name.to_owned(), broadcast, config: config.clone(), closing }
+    }
+
+    /// The name that it was published under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Subscribes to `track`. Its messages cross the network from the first [`TrackReader::next`] on.
+    ///
+    /// # Errors
+    /// [`Error::NoTrack`] if the broadcast does not have it, [`Error::Disconnected`] if the broadcast is over.
+    pub async fn track(&self, track: Track, delivery: Delivery) -> Result<TrackReader> {
+        let failed = |error: MoqError| match error {
+            MoqError::NotFound | MoqError::Stream(StreamError::NotFound) => {
+                Error::NoTrack { name: self.name.clone(), track }
+            }
+            error => ended(&error),
+        };
+        let priority = self.config.priorities.of(track);
+        let wanted = track::Subscription::default().with_priority(priority);
+        let wanted = match delivery {
+            // The newest group first; the tolerance is raised when it is there.
+            Delivery::Latest { .. } => wanted,
+            Delivery::All => wanted.with_max_age(Duration::from_millis(self.config.limits.kept_ms)),
+        };
+        let consumer = self.broadcast.track(track.name()).map_err(failed)?;
+        let mut closing = self.closing.clone();
+        let groups = tokio::select! {
+            groups = consumer.subscribe(wanted) => groups.map_err(failed)?,
+            error = closed_here(&mut closing) => return Err(error),
+        };
+        let message_bytes_max = self.config.limits.message_bytes_max(track);
+        let order = match delivery {
+            Delivery::Latest { max_age } => {
+                Order::Latest { groups: groups.ordered(), max_age, joined: false }
+            }
+            Delivery::All => {
+                Order::All { groups, next: None, join_by: None, waiting: BTreeMap::new(), ended: false }
+            }
+        };
+        let messages = Messages { track, order, group: None, message_bytes_max };
+        Ok(TrackReader { messages, closing: self.closing.clone() })
+    }
+
+    /// Until the broadcast ends, for whatever reason.
+    pub async fn closed(&self) {
+        let mut closing = self.closing.clone();
+        tokio::select! {
+            _ = self.broadcast.closed() => {}
+            _ = closed_here(&mut closing) => {}
+        }
+    }
+}
+
+async fn closed_here(closing: &mut watch::Receiver<bool>) -> Error {
+    // An error means that the endpoint was dropped without being closed.
+    let _ = closing.wait_for(|closing| *closing).await;
+    Error::Disconnected("this endpoint was closed".into())
+}
+
+/// Reads one track; see [`Delivery`].
+pub struct TrackReader {
+    messages: Messages,
+    closing: watch::Receiver<bool>,
+}
+
+impl TrackReader {
+    /// The next message; `None` when the track has ended and everything was delivered. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`Error::Lagged`] for [`Delivery::All`], [`Error::MessageTooLarge`] for a peer that exceeds our limits,
+    /// [`Error::Replaced`] or [`Error::Disconnected`] if the broadcast broke off.
+    pub async fn next(&mut self) -> Result<Option<Message>> {
+        tokio::select! {
+            biased;
+            message = self.messages.next() => message,
+            error = closed_here(&mut self.closing) => Err(error),
+        }
+    }
+}
+
+struct Messages {
+    track: Track,
+    order: Order,
+    group: Option<group::Consumer>,
+    message_bytes_max: u64,
+}
+
+/// How the next group is chosen.
+enum Order {
+    Latest {
+        groups: track::Ordered,
+        max_age: Duration,
+        joined: bool,
+    },
+    All {
+        groups: track::Subscriber,
+        /// The group to read next, once the first is known.
+        next: Option<u64>,
+        /// Until when older groups may still arrive; set by the first that does.
+        join_by: Option<Instant>,
+        /// Groups that came before their turn.
+        waiting: BTreeMap<u64, group::Consumer>,
+        /// No further group will arrive.
+        ended: bool,
+    },
+}
+
+impl Messages {
+    async fn next(&mut self) -> Result<Option<Message>> {
+        loop {
+            if self.group.is_none() {
+                self.group = match self.order.next_group(self.track).await? {
+                    Some(group) => Some(group),
+                    None => return Ok(None),
+                };
+            }
+            let Some(group) = &mut self.group else { continue };
+            let (sequence, index) = (group.sequence, group.index());
+            match read(group, self.track, self.message_bytes_max).await {
+                Ok(Some((pts_us, payload))) => {
+                    return Ok(Some(Message { group: sequence, index, pts_us, payload }));
+                }
+                Ok(None) => self.group = None,
+                Err(Failure::Skipped) => {
+                    self.group = None;
+                    if let Order::All { .. } = self.order {
+                        return Err(Error::Lagged { track: self.track, group: sequence });
+                    }
+                }
+                Err(Failure::Fatal(error)) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Why a group gave no message.
+enum Failure {
+    /// The group is too old, or was dropped for want of memory: the next one may be fine.
+    Skipped,
+    Fatal(Error),
+}
+
+fn failure(error: &MoqError) -> Failure {
+    match error {
+        MoqError::Old | MoqError::Lagged => Failure::Skipped,
+        MoqError::Stream(StreamError::Old | StreamError::Evicted | StreamError::TooFarBehind) => {
+            Failure::Skipped
+        }
+        error => Failure::Fatal(ended(error)),
+    }
+}
+
+async fn read(
+    group: &mut group::Consumer,
+    track: Track,
+    max: u64,
+) -> Result<Option<(i64, bytes::Bytes)>, Failure> {
+    if group.index() >= GROUP_MESSAGES_MAX {
+        let bytes = super::GROUP_BYTES_MAX;
+        return Err(Failure::Fatal(Error::GroupTooLarge { track, messages: GROUP_MESSAGES_MAX, bytes }));
+    }
+    match group.read_frame().await {
+        Ok(Some(frame)) => {
+            // moq-net refuses a frame above GROUP_BYTES_MAX before it allocates; our own limit is lower.
+            let bytes = frame.payload.len() as u64;
+            if bytes > max {
+                return Err(Failure::Fatal(Error::MessageTooLarge { track, bytes, max }));
+            }
+            // The wire carries 62 bits of time.
+            Ok(Some((i64::try_from(frame.timestamp.as_micros()).unwrap_or(i64::MAX), frame.payload)))
+        }
+        Ok(None) => Ok(None),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+impl Order {
+    async fn next_group(&mut self, track: Track) -> Result<Option<group::Consumer>> {
+        match self {
+            Order::Latest { groups, max_age, joined } => {
+                let group = groups.next_group().await.map_err(|e| ended(&e))?;
+                if group.is_some() && !*joined {
+                    *joined = true;
+                    let wanted = groups.subscription().with_max_age(*max_age);
+                    groups.update(wanted).map_err(|e| ended(&e))?;
+                }
+                Ok(group)
+            }
+            Order::All { groups, next, join_by, waiting, ended: over } => {
+                while next.is_none_or(|next| !waiting.contains_key(&next)) && !*over {
+                    let lowest = waiting.first_key_value().map(|(sequence, _)| *sequence);
+                    let arrived = match (*next, lowest) {
+                        (None, Some(0)) => Ok(None),
+                        (None, Some(_)) => {
+                            let join_by = *join_by.get_or_insert_with(|| Instant::now() + JOIN_WAIT);
+                            tokio::time::timeout_at(join_by, groups.recv_group()).await.unwrap_or(Ok(None))
+                        }
+                        _ => groups.recv_group().await.inspect(|group| *over = group.is_none()),
+                    };
+                    match arrived.map_err(|e| ended(&e))? {
+                        Some(group) if next.is_some_and(|next| group.sequence < next) => {}
+                        Some(group) => {
+                            waiting.insert(group.sequence, group);
+                        }
+                        None => *next = next.or(lowest),
+                    }
+                    if waiting.len() > GROUPS_WAITING_MAX {
+                        *over = true;
+                    }
+                }
+                let wanted = match *next {
+                    Some(next) => next,
+                    None => return Ok(None),
+                };
+                match waiting.remove(&wanted) {
+                    Some(group) => {
+                        *next = Some(wanted + 1);
+                        Ok(Some(group))
+                    }
+                    None if waiting.is_empty() => Ok(None),
+                    None => Err(Error::Lagged { track, group: wanted }),
+                }
+            }
+        }
+    }
+}
