@@ -1,1 +1,19 @@
-//! Apps.
+//! The binaries' parts: each end of the system first as a plain object without sockets or clocks
+//! ([`camera`], [`learner`], [`screen`]), then the task that moves its bytes ([`sender`], [`server`], [`viewer`]).
+#![forbid(unsafe_code)]
+
+pub mod camera;
+pub mod cli;
+pub mod demo;
+pub mod learner;
+pub mod page;
+pub mod patch;
+pub mod picture;
+pub mod plain;
+pub mod quality;
+pub mod report;
+pub mod screen;
+pub mod sender;
+pub mod server;
+pub mod settings;
+pub mod viewer;

@@ -1,2 +1,157 @@
-//! Stub.
-fn main() {}
+//! `hone`: the demo, and later the tools.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hone_apps::cli::{self, Device};
+use hone_apps::sender::Rate;
+use hone_apps::{demo, server};
+use hone_model::Family;
+
+/// Live video made sharp by a network that learns while the stream runs.
+#[derive(Parser)]
+#[command(version, after_help = "Without a command, `hone` runs the demo. HONE_LOG=debug shows more.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Streams a clip from camera to server to viewer over loopback QUIC and reports what that gained.
+    #[command(after_help = "Examples:\n  \
+        hone demo\n  \
+        hone demo --input clip.mp4 --scale 2 --total-kbps 800\n  \
+        hone demo --input clip.mp4 --scale 2 --lr-height 270 --video-kbps 400 --seconds 60 --out /tmp/run")]
+    Demo(Demo),
+}
+
+#[derive(Args)]
+struct Demo {
+    /// H.264 in an MP4 file; the bundled clip if left out.
+    #[arg(long, value_name = "FILE.mp4")]
+    input: Option<PathBuf>,
+    /// Shown size over streamed size; 1 removes compression artefacts only.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=4))]
+    scale: u32,
+    /// Rows of the stream, even; the clip's rows over the scale if left out.
+    #[arg(long, value_name = "ROWS")]
+    lr_height: Option<u32>,
+    /// Video and patches together, kbit/s [default: 600].
+    #[arg(long, value_name = "KBPS", conflicts_with = "video_kbps", value_parser = clap::value_parser!(u32).range(20..=100_000))]
+    total_kbps: Option<u32>,
+    /// Video alone, kbit/s; patches come on top.
+    #[arg(long, value_name = "KBPS", value_parser = clap::value_parser!(u32).range(20..=100_000))]
+    video_kbps: Option<u32>,
+    /// Media time; the clip is repeated or cut to it [default: the clip's own].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: Option<u32>,
+    /// Folder for sr.mp4, lr.mp4, report.json and report.html.
+    #[arg(long, default_value = "hone-demo")]
+    out: PathBuf,
+    /// Network of the live family: residual blocks x features.
+    #[arg(long, default_value = "4x16", value_parser = net)]
+    net: (u16, u16),
+    /// Where training runs.
+    #[arg(long, default_value = "auto")]
+    trainer: Trainer,
+    /// Where the viewer computes.
+    #[arg(long, default_value = "auto")]
+    device: Device,
+    /// How many times slower than life the clip runs [default: what this machine needs].
+    #[arg(long, value_name = "TIMES")]
+    slowdown: Option<f64>,
+    /// Seconds that the stream may take; used to choose the slowdown [default: 140 for the bundled clip].
+    #[arg(long, value_name = "SECONDS")]
+    wall_seconds: Option<f64>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Trainer {
+    /// CUDA where it can be used, else the CPU.
+    Auto,
+    /// CUDA or an error.
+    Cuda,
+    /// The CPU.
+    Cpu,
+}
+
+/// Seconds that the stream of the bundled clip may take: the whole demo stays below three minutes.
+const BUNDLED_WALL_SECONDS: f64 = 140.0;
+
+fn net(text: &str) -> Result<(u16, u16), String> {
+    let parse = || {
+        let (blocks, features) = text.split_once('x')?;
+        Some((blocks.parse().ok()?, features.parse().ok()?))
+    };
+    parse().ok_or_else(|| format!("`{text}` is no network: expected blocks x features, such as 4x16"))
+}
+
+impl Demo {
+    fn options(self) -> anyhow::Result<demo::Options> {
+        let rate = match (self.video_kbps, self.total_kbps) {
+            (Some(video), _) => Rate::Video(video.into()),
+            (None, total) => Rate::Total(total.unwrap_or(600).into()),
+        };
+        if let Some(slowdown) = self.slowdown
+            && !(1.0..=1000.0).contains(&slowdown)
+        {
+            anyhow::bail!("--slowdown {slowdown}: 1 is real time, 1000 the most");
+        }
+        let wall_seconds = self.wall_seconds.or(self.input.is_none().then_some(BUNDLED_WALL_SECONDS));
+        let backend = match self.trainer {
+            Trainer::Auto => server::Backend::Auto,
+            Trainer::Cuda => server::Backend::Cuda,
+            Trainer::Cpu => server::Backend::Cpu,
+        };
+        let (blocks, features) = self.net;
+        Ok(demo::Options {
+            input: self.input,
+            scale: self.scale,
+            lr_height: self.lr_height,
+            rate,
+            seconds: self.seconds.map(f64::from),
+            out: self.out,
+            learn: server::Options { backend, family: Family::Live, blocks, features, ..Default::default() },
+            device: self.device.into(),
+            slowdown: self.slowdown,
+            wall_seconds,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let Command::Demo(demo) =
+        cli.command.unwrap_or_else(|| match Cli::parse_from(["hone", "demo"]).command {
+            Some(command) => command,
+            None => unreachable!("`demo` was given"),
+        });
+    cli::main("warn", async |stop| {
+        let options = demo.options()?;
+        let out = options.out.clone();
+        let report = demo::run(options, stop).await?;
+        let q = &report.quality;
+        println!(
+            "PSNR-Y   Hone {:.2} dB, plain H.264 {:.2} dB, bicubic {:.2} dB",
+            q.hone.psnr_y_db, q.plain_h264.psnr_y_db, q.bicubic.psnr_y_db
+        );
+        println!(
+            "gain     {:+.2} dB over plain H.264 with the same bits; over bicubic {:+.2} dB, last quarter {:+.2} dB",
+            q.hone.psnr_y_db - q.plain_h264.psnr_y_db,
+            report.gain_db,
+            report.gain_last_quarter_db
+        );
+        println!(
+            "bits     {:.0} kbit/s ({:.0} video + {:.0} patches), plain {:.0}; model updates {:.1} kbit/s a viewer",
+            q.hone.total_kbps,
+            report.uplink_kbps.video,
+            report.uplink_kbps.patches,
+            q.plain_h264.total_kbps,
+            report.downlink_kbps.model
+        );
+        println!("results  {}/: sr.mp4 lr.mp4 report.json report.html", out.display());
+        Ok(())
+    })
+}

@@ -1,0 +1,157 @@
+//! The sender's end: from camera frames to a small stream, and patches from where that stream is worst.
+
+use std::collections::VecDeque;
+
+use hone_media::decode::{self, Decoder};
+use hone_media::encode::{self, Encoder, Packet};
+use hone_media::frame::Frame;
+use hone_media::scale::{self, downscale};
+use hone_model::rng::Rng;
+
+use crate::patch::{self, PatchError, Place};
+
+/// Candidates looked at for one patch: the worst of so many is sent.
+const CANDIDATES: usize = 8;
+/// Source frames kept until the decoder has returned theirs; it reorders by no more.
+const FRAMES_IN_FLIGHT_MAX: usize = 16;
+/// JPEG quality of a patch, 4:4:4: the coding error stays well below that of the decoded stream.
+pub const PATCH_QUALITY: u8 = 90;
+
+/// How a camera codes.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// HR size over LR size.
+    pub scale: usize,
+    /// LR picture, bitrate, keyframes.
+    pub encode: encode::Config,
+    /// JPEG quality of patches, 1 to 100.
+    pub patch_quality: u8,
+    /// Seed of the places looked at.
+    pub seed: u64,
+}
+
+/// Why a frame could not be coded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The frame cannot be scaled to the stream's size.
+    #[error(transparent)]
+    Scale(#[from] scale::Error),
+    /// The encoder failed.
+    #[error(transparent)]
+    Encode(#[from] encode::Error),
+    /// Its own stream does not decode.
+    #[error(transparent)]
+    Decode(#[from] decode::Error),
+    /// A patch could not be coded.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+}
+
+/// Codes frames and cuts patches.
+pub struct Camera {
+    config: Config,
+    encoder: Encoder,
+    /// Sees what the server and every viewer see.
+    decoder: Decoder,
+    sources: VecDeque<Frame>,
+    newest: Option<(Frame, Frame)>,
+    rng: Rng,
+}
+
+impl Camera {
+    /// Opens the codecs.
+    ///
+    /// # Errors
+    /// What they say of the settings.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        Ok(Self {
+            encoder: Encoder::new(&config.encode)?,
+            decoder: Decoder::new(decode::Limits::default())?,
+            sources: VecDeque::new(),
+            newest: None,
+            rng: Rng::new(config.seed),
+            config,
+        })
+    }
+
+    /// Codes the next frame, whatever its size, to the stream's size.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn frame(&mut self, frame: &Frame, force_keyframe: bool) -> Result<Packet, Error> {
+        let (width, height) = (self.config.encode.width, self.config.encode.height);
+        let lr = downscale(&frame.image, width, height)?;
+        let packet = self.encoder.encode(&lr, frame.pts_us, force_keyframe)?;
+        if self.sources.len() == FRAMES_IN_FLIGHT_MAX {
+            self.sources.pop_front();
+        }
+        self.sources.push_back(frame.clone());
+        for decoded in self.decoder.decode(&packet.data, packet.pts_us)? {
+            while let Some(source) = self.sources.pop_front() {
+                if source.pts_us == decoded.pts_us {
+                    self.newest = Some((source, decoded));
+                    break;
+                }
+            }
+        }
+        Ok(packet)
+    }
+
+    /// Changes the bitrate from the next frame on, kbit/s.
+    ///
+    /// # Errors
+    /// If the encoder refuses it.
+    pub fn set_bitrate_kbps(&mut self, bitrate_kbps: u32) -> Result<(), Error> {
+        Ok(self.encoder.set_bitrate_kbps(bitrate_kbps)?)
+    }
+
+    /// The message for one patch of the newest frame: the worst of a few random places. None before the first
+    /// frame, or if the frame is smaller than a patch.
+    ///
+    /// # Errors
+    /// [`Error::Patch`].
+    pub fn patch(&mut self) -> Result<Option<(i64, Vec<u8>)>, Error> {
+        let Some((source, decoded)) = &self.newest else { return Ok(None) };
+        let (s, side) = (self.config.scale, patch::lr_side(self.config.scale));
+        // The LR grid covers the source only where it is a whole number of LR pixels.
+        let width = decoded.image.width().min(source.image.width() / s as u32);
+        let height = decoded.image.height().min(source.image.height() / s as u32);
+        if width < side.into() || height < side.into() {
+            return Ok(None);
+        }
+        let mut even = |range: u32| (self.rng.below(range as usize / 2 + 1) * 2) as u16;
+        let mut worst: Option<(f64, Place)> = None;
+        for _ in 0..CANDIDATES {
+            let place = Place {
+                y: even(height - u32::from(side)),
+                x: even(width - u32::from(side)),
+                h: side,
+                w: side,
+            };
+            let error = error(source, decoded, place, s);
+            if worst.is_none_or(|(most, _)| error > most) {
+                worst = Some((error, place));
+            }
+        }
+        let Some((_, place)) = worst else { return Ok(None) };
+        let hr = patch::hr_rgb8(source, place, s);
+        Ok(Some((source.pts_us, patch::encode(place, &hr, s, self.config.patch_quality)?)))
+    }
+}
+
+/// Squared luma error at `place` of the decoded LR picture, each pixel repeated s by s times: cheap, and where it
+/// is large a bicubic upscale is bad too.
+fn error(source: &Frame, decoded: &Frame, place: Place, s: usize) -> f64 {
+    let (hr_width, lr_width) = (source.image.width() as usize, decoded.image.width() as usize);
+    let (y, x, w) = (usize::from(place.y), usize::from(place.x), usize::from(place.w));
+    let mut sum = 0;
+    for row in 0..usize::from(place.h) * s {
+        let hr = &source.image.y()[(y * s + row) * hr_width + x * s..][..w * s];
+        let lr = &decoded.image.y()[(y + row / s) * lr_width + x..][..w];
+        for (hr, lr) in hr.chunks_exact(s).zip(lr) {
+            sum += hr.iter().map(|&v| u64::from(v.abs_diff(*lr)).pow(2)).sum::<u64>();
+        }
+    }
+    sum as f64
+}

@@ -1,0 +1,116 @@
+//! What the binaries share: logs, errors, Ctrl-C, files of settings.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use hone_runtime::Preference;
+use hone_transport::config::{EndpointConfig, Trust};
+use serde::de::DeserializeOwned;
+
+/// Where a viewer computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// A GPU if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// A GPU, or an error.
+    Gpu,
+    /// Any adapter, also one in software: for tests.
+    SoftwareGpu,
+    /// The CPU.
+    Cpu,
+}
+
+impl From<Device> for Preference {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Auto => Self::Auto,
+            Device::Gpu => Self::Gpu { allow_software: false },
+            Device::SoftwareGpu => Self::Gpu { allow_software: true },
+            Device::Cpu => Self::Cpu,
+        }
+    }
+}
+
+/// Runs a binary's body: logs to stderr, stops on Ctrl-C, one line for an error.
+pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result<()>) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HONE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_log));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let result = runtime.block_on(async {
+        tokio::spawn(on_ctrl_c(stop.clone()));
+        body(stop).await
+    });
+    // Threads that wait for the network must not keep an ended program alive.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, causes included: what went wrong, then why.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The first Ctrl-C asks for a clean end, the second does not ask.
+async fn on_ctrl_c(stop: Arc<AtomicBool>) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping; press Ctrl-C again to stop at once");
+    }
+}
+
+/// Reads a TOML file, or gives the defaults if there is none.
+///
+/// # Errors
+/// One that names the file, the line and the key.
+pub fn settings<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<T> {
+    let Some(path) = path else { return Ok(T::default()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).map_err(|error| {
+        let line =
+            error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
+    })
+}
+
+/// Lets command-line hashes replace what the file says of trust.
+pub fn pin(endpoint: &mut EndpointConfig, hashes: &[String]) {
+    if !hashes.is_empty() {
+        endpoint.trust = Trust::Pinned(hashes.to_vec());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn example_files_parse_and_unknown_keys_are_refused_with_their_line() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        settings::<crate::settings::Server>(Some(&examples.join("server.toml"))).unwrap();
+        settings::<crate::settings::Client>(Some(&examples.join("sender.toml"))).unwrap();
+        settings::<crate::settings::Client>(Some(&examples.join("viewer.toml"))).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bad.toml");
+        std::fs::write(&path, "[trainer]\nblocks = 4\nfeatrues = 16\n").unwrap();
+        let error = settings::<crate::settings::Server>(Some(&path)).unwrap_err().to_string();
+        assert!(error.contains("bad.toml, line 3") && error.contains("featrues"), "{error}");
+        assert!(settings::<crate::settings::Server>(Some(&folder.path().join("none.toml"))).is_err());
+    }
+}

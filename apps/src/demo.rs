@@ -1,0 +1,483 @@
+//! `hone demo`: camera, server and viewer over loopback QUIC, and a report of what that showed.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hone_media::encode::{self, Encoder, Packet};
+use hone_media::frame::Frame;
+use hone_media::record::{self, Recorder};
+use hone_media::source::{Info, Looped, Mp4Source, Source};
+use hone_model::{Arch, Colour, Published, Yuv420};
+use hone_runtime::{Mode, Preference, Upscaler};
+use hone_trainer::{Publication, State};
+use hone_transport::config::{Certificate, EndpointConfig, Trust};
+use hone_transport::{Client, Server, hex};
+
+use crate::page::{self, Crop};
+use crate::picture;
+use crate::plain::Plain;
+use crate::quality::Truth;
+use crate::report::{Backends, FrameRow, Report, Run};
+use crate::screen::Screen;
+use crate::sender::{self, Pace, Plan, Rate, STOP_POLL, Sent};
+use crate::server::{self, Watch};
+use crate::viewer::{self, Shown, Sink, Stream};
+
+/// The bundled clip: see `assets/LICENSES.md`.
+const CLIP: &[u8] = include_bytes!("../assets/bbb_landscape_1080p24.mp4");
+const CLIP_NAME: &str = "bbb_landscape_1080p24.mp4";
+/// Name of the broadcast.
+const STREAM: &str = "demo";
+/// Frames between capture and showing: bounds memory, and what [`hone_transport`] has to keep.
+const AHEAD_MAX: usize = 6;
+/// Rate of the recording of what was shown, kbit/s a megapixel: well above where its losses would be seen.
+const RECORD_KBPS_PER_MEGAPIXEL: f64 = 6000.0;
+/// Side of the report's crops, pixels.
+const CROP_SIDE: usize = 224;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The clip; none for the bundled one.
+    pub input: Option<PathBuf>,
+    /// HR size over LR size.
+    pub scale: u32,
+    /// Rows of the stream; none for the source's rows over `scale`.
+    pub lr_height: Option<u32>,
+    /// The uplink.
+    pub rate: Rate,
+    /// Media time; the clip is repeated or cut to it. None for the clip's own.
+    pub seconds: Option<f64>,
+    /// Folder for the results.
+    pub out: PathBuf,
+    /// Network and learning.
+    pub learn: server::Options,
+    /// The viewer's device.
+    pub device: Preference,
+    /// How many times slower than life; none to choose.
+    pub slowdown: Option<f64>,
+    /// Seconds that the stream may take at most, where `slowdown` is chosen.
+    pub wall_seconds: Option<f64>,
+}
+
+type AnySource = Box<dyn Source>;
+
+/// Opens the clip, repeated or cut.
+fn open(options: &Options) -> Result<AnySource> {
+    let input = options.input.clone();
+    let once = move || match &input {
+        Some(path) => Mp4Source::open(path),
+        None => Mp4Source::from_bytes(CLIP_NAME, CLIP),
+    };
+    Ok(match options.seconds {
+        Some(seconds) => Box::new(Looped::new(once, (seconds * 1e6) as i64)?),
+        None => Box::new(once()?),
+    })
+}
+
+/// Runs the demo to its end, or until `stop` is set: then the report covers what was shown.
+///
+/// # Errors
+/// What any part of it says; the recordings are playable up to then.
+pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
+    let mut source = open(&options)?;
+    let info = *source.info();
+    let plan = Plan::new(&info, options.scale, options.lr_height, options.rate)?;
+    let arch = options.learn.arch(options.scale as u8)?;
+    // Refuses a backend that is not there before anything runs.
+    let trainer_name = options.learn.trainer(arch)?.backend().to_owned();
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("cannot make folder {}", options.out.display()))?;
+    let (slowdown, viewer_name) = choose_slowdown(&options, &plan, &info, arch)?;
+    announce(&options, &plan, &info, arch, slowdown, &trainer_name, &viewer_name);
+
+    let loopback = EndpointConfig { bind: ([127, 0, 0, 1], 0).into(), ..EndpointConfig::default() };
+    let server_config = EndpointConfig { certificate: Certificate::Dev, ..loopback.clone() };
+    let server = Arc::new(Server::bind(&server_config).await?);
+    let address = server.local_addr().to_string();
+    let trust = Trust::Pinned(vec![hex(&server.certificate_hash())]);
+    let client_config = EndpointConfig { trust, ..loopback };
+
+    let shared = Arc::new(Shared::new(stop.clone()));
+    let ended = Arc::new(AtomicBool::new(false));
+    let serving =
+        tokio::spawn(server::run(server, options.learn, shared.clone() as Arc<dyn Watch>, ended.clone()));
+    let viewer_client = Client::connect(&client_config, &address).await?;
+    let sink = Measure::new(&options.out, plan, shared.clone())?;
+    let viewer_options = viewer::Options { device: options.device, every_frame: true };
+    let viewing = async {
+        let result =
+            viewer::run(&viewer_client, STREAM, viewer_options, sink, Arc::new(AtomicBool::new(false))).await;
+        // The sender must not wait for a viewer that is gone.
+        shared.stop.store(true, Ordering::Relaxed);
+        result
+    };
+
+    let sender_client = Client::connect(&client_config, &address).await?;
+    let sending = tokio::task::spawn_blocking({
+        let shared = shared.clone();
+        move || {
+            let mut pace = Slowed { start: None, slowdown, shared: shared.clone() };
+            let sent = sender::run(&sender_client, STREAM, source.as_mut(), &plan, &mut pace);
+            (sender_client, sent)
+        }
+    });
+    let sending = async {
+        let (client, sent) = sending.await?;
+        client.close().await;
+        sent
+    };
+    let progress = tokio::spawn(progress(shared.clone(), info, slowdown));
+    let (sent, viewed) = tokio::join!(sending, viewing);
+    progress.abort();
+    ended.store(true, Ordering::Relaxed);
+    eprintln!();
+    let (received, measure) = viewed?;
+    let sent = sent?;
+    serving.await??;
+
+    let state = shared.lock();
+    let run = Run {
+        clip: options
+            .input
+            .as_deref()
+            .and_then(Path::file_name)
+            .map_or(CLIP_NAME.into(), |n| n.to_string_lossy().into()),
+        fps: info.fps,
+        lr: plan.lr.into(),
+        hr: plan.hr.into(),
+        arch: arch.to_string(),
+        backends: Backends { trainer: trainer_name, viewer: viewer_name },
+        video_bytes: sent.video_bytes,
+        patch_bytes: sent.patch_bytes,
+        model_bytes: received.model_bytes,
+        plain_bytes: measure.plain.bytes,
+        versions: received.updates,
+        frames_dropped: received.dropped + sent.frames.saturating_sub(received.frames + received.dropped),
+        clock_slowdown: slowdown,
+        training_steps: state.steps,
+    };
+    drop(state);
+    anyhow::ensure!(!measure.rows.is_empty(), "stopped before the first frame was shown");
+    let report = Report::new(&run, &measure.rows);
+    write(&options.out.join("report.json"), serde_json::to_string_pretty(&report)?.as_bytes())?;
+    write(
+        &options.out.join("report.html"),
+        page::render(&report, &measure.rows, &measure.crops)?.as_bytes(),
+    )?;
+    Ok(report)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn announce(
+    options: &Options,
+    plan: &Plan,
+    info: &Info,
+    arch: Arch,
+    slowdown: f64,
+    trainer: &str,
+    viewer: &str,
+) {
+    let clip = options.input.as_deref().map_or(CLIP_NAME.into(), |path| path.display().to_string());
+    eprintln!("clip     {clip}, {}x{} at {:.2} fps", info.width, info.height, info.fps);
+    eprintln!(
+        "stream   {}x{}, {:.0} kbit/s video + {:.0} kbit/s patches, shown at {}x{}",
+        plan.lr.0, plan.lr.1, plan.video_kbps, plan.patch_kbps, plan.hr.0, plan.hr.1
+    );
+    eprintln!("network  {arch}, trained on {trainer}, shown by {viewer}");
+    if slowdown > 1.0 {
+        eprintln!(
+            "clock    slowed {slowdown:.1} times: without a GPU this machine cannot show and learn in real time; \
+             no frame is skipped"
+        );
+    }
+}
+
+/// How much slower than life the clip must run so that every frame is shown and half of the machine is left for
+/// learning; 1 on a GPU.
+fn choose_slowdown(options: &Options, plan: &Plan, info: &Info, arch: Arch) -> Result<(f64, String)> {
+    let mut upscaler = Upscaler::new(arch, options.device)?;
+    let name = upscaler.backend().to_owned();
+    upscaler.set_weights(&Published::origin(arch, hone_model::Origin::Seed(0)).weights())?;
+    if let Some(slowdown) = options.slowdown {
+        return Ok((slowdown, name));
+    }
+    let (w, h) = (plan.lr.0 as usize, plan.lr.1 as usize);
+    let (luma, chroma) = (vec![100; w * h], vec![128; w * h / 4]);
+    let colour: Colour = picture::colour(plan.colour);
+    let frame = Yuv420 { h, w, y: &luma, u: &chroma, v: &chroma, colour };
+    let mut rgba = vec![];
+    upscaler.upscale(&frame, Mode::Network, &mut rgba)?;
+    let start = Instant::now();
+    upscaler.upscale(&frame, Mode::Network, &mut rgba)?;
+    let measuring = MEASURE_NS_PER_PIXEL * f64::from(plan.hr.0 * plan.hr.1) * 1e-9;
+    let busy = (start.elapsed().as_secs_f64() + measuring) * info.fps;
+    let comfortable = (2.0 * busy).max(1.0);
+    let Some(wall) = options.wall_seconds else { return Ok((round_up(comfortable), name)) };
+    let duration = options.seconds.or(info.duration_us.map(|us| us as f64 / 1e6)).unwrap_or(1.0);
+    Ok((round_up(comfortable.min((wall / duration).max(1.1 * busy)).max(1.0)), name))
+}
+
+/// Cost of everything but the network for one shown pixel, on two cores without an assembler for openh264:
+/// conversion, three comparisons, two encoders and a decoder.
+const MEASURE_NS_PER_PIXEL: f64 = 60.0;
+
+fn round_up(v: f64) -> f64 {
+    (v * 10.0).ceil() / 10.0
+}
+
+/// What the three ends tell each other outside the stream, for pacing and measuring.
+struct Shared {
+    state: Mutex<Progress>,
+    moved: Condvar,
+    stop: Arc<AtomicBool>,
+    /// Bytes sent so far, video and patches.
+    sent_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Captured and not shown yet.
+    captured: VecDeque<(Frame, Instant)>,
+    shown: u64,
+    media_s: f64,
+    steps: u64,
+    version: u64,
+    gain_db: f64,
+    training: Option<State>,
+}
+
+impl Shared {
+    fn new(stop: Arc<AtomicBool>) -> Self {
+        Self { state: Mutex::default(), moved: Condvar::new(), stop, sent_bytes: AtomicU64::new(0) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Watch for Shared {
+    fn published(&self, _stream: &str, publication: &Publication) {
+        let mut state = self.lock();
+        (state.version, state.gain_db) = (publication.version, publication.gain_db);
+    }
+
+    fn training(&self, _stream: &str, training: State, steps: u64) {
+        let mut state = self.lock();
+        (state.training, state.steps) = (Some(training), steps);
+        // The viewer comes first: while it is behind, training waits for it to show a frame.
+        if state.captured.len() >= AHEAD_MAX && !self.stopped() {
+            let _ = self.moved.wait_timeout(state, Duration::from_secs(1));
+        }
+    }
+}
+
+/// The clip's clock, slowed, and never more than a few frames ahead of the viewer.
+struct Slowed {
+    start: Option<(Instant, i64)>,
+    slowdown: f64,
+    shared: Arc<Shared>,
+}
+
+impl Pace for Slowed {
+    fn wait(&mut self, pts_us: i64) -> bool {
+        let (start, first) = *self.start.get_or_insert((Instant::now(), pts_us));
+        let due = start + Duration::from_micros((pts_us - first).max(0) as u64).mul_f64(self.slowdown);
+        let mut state = self.shared.lock();
+        while !self.shared.stopped() {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() && state.captured.len() < AHEAD_MAX {
+                return true;
+            }
+            let nap = if left.is_zero() { STOP_POLL } else { left.min(STOP_POLL) };
+            state = self.shared.moved.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+
+    fn captured(&mut self, frame: &Frame) {
+        self.shared.lock().captured.push_back((frame.clone(), Instant::now()));
+    }
+
+    fn sent(&mut self, sent: &Sent) {
+        self.shared.sent_bytes.store(sent.video_bytes + sent.patch_bytes, Ordering::Relaxed);
+    }
+}
+
+/// Draws the progress line until it is aborted.
+async fn progress(shared: Arc<Shared>, info: Info, slowdown: f64) {
+    const WIDTH: usize = 24;
+    let total = info.duration_us.map_or(0.0, |us| us as f64 / 1e6);
+    let start = Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let line = {
+            let state = shared.lock();
+            let done = (state.media_s / total.max(1e-9)).clamp(0.0, 1.0);
+            let bar = (done * WIDTH as f64) as usize;
+            let left = if done > 0.02 {
+                format!("{:.0} s left", start.elapsed().as_secs_f64() * (1.0 / done - 1.0))
+            } else {
+                format!("about {:.0} s", total * slowdown)
+            };
+            let model = match (state.training, state.version) {
+                (None | Some(State::Starved), 0) => "waiting for patches".to_owned(),
+                (_, 0) => "learning".to_owned(),
+                (Some(State::Paused), v) => format!("version {v}, {:+.2} dB held out, paused", state.gain_db),
+                (_, v) => format!("version {v}, {:+.2} dB held out", state.gain_db),
+            };
+            format!(
+                "[{}{}] {:5.1} of {total:.1} s  {} steps  {model}  {left}",
+                "#".repeat(bar),
+                " ".repeat(WIDTH - bar),
+                state.media_s,
+                state.steps
+            )
+        };
+        eprint!("\r{line:<110}");
+    }
+}
+
+/// Records and measures what the viewer shows.
+struct Measure {
+    plan: Plan,
+    out: PathBuf,
+    shared: Arc<Shared>,
+    raw: Option<Recorder>,
+    shown: Option<(Encoder, Recorder)>,
+    plain: Plain,
+    bicubic: Vec<u8>,
+    rows: Vec<FrameRow>,
+    crops: Vec<Crop>,
+    next_crop_s: f64,
+}
+
+impl Measure {
+    fn new(out: &Path, plan: Plan, shared: Arc<Shared>) -> Result<Self> {
+        Ok(Self {
+            plain: Plain::new(&plan)?,
+            plan,
+            out: out.to_owned(),
+            shared,
+            raw: None,
+            shown: None,
+            bicubic: vec![],
+            rows: vec![],
+            crops: vec![],
+            next_crop_s: 3.0,
+        })
+    }
+
+    fn recorder(&self, file: &str, (width, height): (u32, u32)) -> Result<Recorder> {
+        let config = record::Config { width, height, fps: self.plan.fps, colour: self.plan.colour };
+        Ok(Recorder::create(self.out.join(file), config)?)
+    }
+}
+
+impl Sink for Measure {
+    fn start(&mut self, _stream: &Stream) -> Result<()> {
+        self.raw = Some(self.recorder("lr.mp4", self.plan.lr)?);
+        let megapixels = f64::from(self.plan.hr.0 * self.plan.hr.1) / 1e6;
+        let kbps = (RECORD_KBPS_PER_MEGAPIXEL * megapixels).clamp(200.0, 50_000.0);
+        let config = encode::Config { threads: 2, ..self.plan.encode(self.plan.hr, kbps) };
+        self.shown = Some((Encoder::new(&config)?, self.recorder("sr.mp4", self.plan.hr)?));
+        Ok(())
+    }
+
+    fn packet(&mut self, packet: &Packet) -> Result<()> {
+        if let Some(raw) = &mut self.raw {
+            raw.write(packet)?;
+        }
+        Ok(())
+    }
+
+    fn shown(&mut self, shown: &Shown, screen: &mut Screen) -> Result<()> {
+        let now = Instant::now();
+        let pts_us = shown.frame.pts_us;
+        let (truth, captured) = {
+            let mut state = self.shared.lock();
+            let at = state.captured.iter().position(|(frame, _)| frame.pts_us == pts_us);
+            let at = at.context("a frame was shown that was never captured")?;
+            state.captured.drain(..at);
+            state.captured.pop_front().context("a frame was shown twice")?
+        };
+        self.plain.frame(&truth, self.shared.sent_bytes.load(Ordering::Relaxed))?;
+        let plain = self.plain.take(pts_us).context("the plain stream lost a frame")?;
+        let plain = hone_cpu::rgb8_from_yuv(&picture::yuv420(&plain));
+        let truth = Truth::new(&truth);
+        let hone = truth.quality(shown.rgba, 4);
+        let bicubic = match shown.mode {
+            Mode::Network => {
+                screen.upscale(shown.frame, Mode::Bicubic, &mut self.bicubic)?;
+                truth.quality(&self.bicubic, 4)
+            }
+            Mode::Bicubic => hone,
+        };
+        let t_s = pts_us as f64 / 1e6;
+        let latency_ms = (now - captured).as_secs_f64() * 1e3;
+        self.rows.push(FrameRow { t_s, bicubic, hone, plain: truth.quality(&plain, 3), latency_ms });
+        if t_s >= self.next_crop_s && shown.mode == Mode::Network {
+            self.next_crop_s = 1.8 * t_s;
+            self.crops.push(crop(t_s, &truth, [&plain, &self.bicubic, shown.rgba], self.plan.hr));
+        }
+        if let Some((encoder, recorder)) = &mut self.shown {
+            let (width, height) = self.plan.hr;
+            let image = picture::i420_from_rgba(shown.rgba, width, height, self.plan.colour)?;
+            recorder.write(&encoder.encode(&image, pts_us, false)?)?;
+        }
+        let mut state = self.shared.lock();
+        state.shown += 1;
+        state.media_s = t_s;
+        self.shared.moved.notify_all();
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if let Some(raw) = self.raw.take() {
+            raw.finish()?;
+        }
+        if let Some((_, recorder)) = self.shown.take() {
+            recorder.finish()?;
+        }
+        Ok(())
+    }
+}
+
+/// The square where the network gained most over bicubic.
+fn crop(t_s: f64, truth: &Truth, [plain, bicubic, hone]: [&[u8]; 3], (width, height): (u32, u32)) -> Crop {
+    let (w, h) = (width as usize, height as usize);
+    let side = CROP_SIDE.min(w).min(h);
+    let error = |shown: &[u8], y: usize, x: usize| -> i64 {
+        let rows = (y..y + side).step_by(2);
+        let row = |row: usize| {
+            (x..x + side).map(move |col| {
+                let at = row * w + col;
+                (0..3)
+                    .map(|c| i64::from(shown[at * 4 + c].abs_diff(truth.rgb()[at * 3 + c])).pow(2))
+                    .sum::<i64>()
+            })
+        };
+        rows.flat_map(row).sum()
+    };
+    let places =
+        (0..=h - side).step_by(side / 2).flat_map(|y| (0..=w - side).step_by(side / 2).map(move |x| (y, x)));
+    let gain = |&(y, x): &(usize, usize)| error(bicubic, y, x) - error(hone, y, x);
+    let (y, x) = places.max_by_key(gain).unwrap_or((0, 0));
+    let cut = |image: &[u8], channels: usize| -> Vec<u8> {
+        let rows = (y..y + side).map(|row| &image[(row * w + x) * channels..][..side * channels]);
+        rows.flat_map(|row| row.chunks_exact(channels)).flat_map(|p| [p[0], p[1], p[2]]).collect()
+    };
+    Crop { t_s, side: side as u16, rgb: [cut(plain, 3), cut(bicubic, 4), cut(hone, 4), cut(truth.rgb(), 3)] }
+}

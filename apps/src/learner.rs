@@ -1,0 +1,116 @@
+//! The server's end of one stream: its own decode, patches matched to it, and the trainer.
+
+use std::collections::VecDeque;
+
+use hone_media::decode::{self, Decoder};
+use hone_media::frame::Frame;
+use hone_trainer::{AddError, Pair, Trainer};
+
+use crate::patch::{self, PatchError};
+
+/// Bytes of decoded frames kept for patches that are still under way: 5 s of 540p at 24 fps.
+const FRAME_BYTES_MAX: usize = 96 << 20;
+/// Patches kept until their frame has been decoded: tracks are independent streams.
+const PATCHES_WAITING_MAX: usize = 16;
+
+/// What became of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The trainer has it.
+    Taken,
+    /// Its frame is not decoded yet.
+    Waits,
+    /// Its frame is gone.
+    Late,
+}
+
+/// Why a patch was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The message is malformed.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    /// The trainer cannot use it.
+    #[error(transparent)]
+    Add(#[from] AddError),
+}
+
+/// Turns a stream and its patches into training pairs.
+pub struct Learner {
+    decoder: Decoder,
+    frames: VecDeque<Frame>,
+    frame_bytes: usize,
+    waiting: VecDeque<(i64, Vec<u8>)>,
+    scale: usize,
+    /// Learns and publishes.
+    pub trainer: Trainer,
+}
+
+impl Learner {
+    /// Opens the decoder.
+    ///
+    /// # Errors
+    /// If the codec cannot be opened.
+    pub fn new(trainer: Trainer) -> Result<Self, decode::Error> {
+        Ok(Self {
+            decoder: Decoder::new(decode::Limits::default())?,
+            frames: VecDeque::new(),
+            frame_bytes: 0,
+            waiting: VecDeque::new(),
+            scale: trainer.published().arch().scale(),
+            trainer,
+        })
+    }
+
+    /// Decodes one access unit of the stream and tries the waiting patches.
+    ///
+    /// # Errors
+    /// [`decode::Error`]: the picture is missing, decoding goes on.
+    pub fn video(&mut self, data: &[u8], pts_us: i64) -> Result<(), decode::Error> {
+        for frame in self.decoder.decode(data, pts_us)? {
+            self.frame_bytes += frame.image.y().len() * 3 / 2;
+            self.frames.push_back(frame);
+            while self.frame_bytes > FRAME_BYTES_MAX && self.frames.len() > 1 {
+                let gone = self.frames.pop_front();
+                self.frame_bytes -= gone.map_or(0, |frame| frame.image.y().len() * 3 / 2);
+            }
+        }
+        for (pts_us, message) in std::mem::take(&mut self.waiting) {
+            if let Err(error) = self.patch(pts_us, message) {
+                tracing::warn!(%error, pts_us, "training patch refused");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a patch message for the frame at `pts_us`.
+    ///
+    /// # Errors
+    /// [`Error`]: the patch is dropped.
+    pub fn patch(&mut self, pts_us: i64, message: Vec<u8>) -> Result<Fate, Error> {
+        let Some(frame) = self.frames.iter().rev().find(|frame| frame.pts_us <= pts_us) else {
+            return Ok(if self.frames.is_empty() { self.wait(pts_us, message) } else { Fate::Late });
+        };
+        if frame.pts_us < pts_us {
+            return Ok(self.wait(pts_us, message));
+        }
+        let place = patch::place(&message, frame.image.width(), frame.image.height())?;
+        let hr = patch::hr(&message, place, self.scale)?;
+        let (h, w) = (place.h.into(), place.w.into());
+        self.trainer.add(Pair { pts_us, h, w, lr: patch::lr_rgb(frame, place), hr })?;
+        Ok(Fate::Taken)
+    }
+
+    fn wait(&mut self, pts_us: i64, message: Vec<u8>) -> Fate {
+        // Only a patch that is ahead of the newest frame can still find its own.
+        if self.frames.back().is_some_and(|newest| pts_us <= newest.pts_us) {
+            return Fate::Late;
+        }
+        if self.waiting.len() == PATCHES_WAITING_MAX {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((pts_us, message));
+        Fate::Waits
+    }
+}

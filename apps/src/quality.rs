@@ -1,0 +1,165 @@
+//! PSNR and SSIM of what a screen shows against what the camera saw.
+
+use hone_media::frame::Frame;
+use rayon::prelude::*;
+
+use crate::picture;
+
+/// PSNR of identical pictures, in place of infinity.
+const PSNR_MAX_DB: f64 = 100.0;
+
+/// One frame's quality.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quality {
+    /// Luma, dB.
+    pub psnr_y_db: f64,
+    /// All three channels, dB.
+    pub psnr_rgb_db: f64,
+    /// Luma; 1 for identical pictures.
+    pub ssim_y: f64,
+}
+
+/// The camera's frame, prepared for comparing several pictures with it.
+pub struct Truth {
+    width: usize,
+    luma_of_rgb: [f32; 4],
+    luma: Vec<u8>,
+    rgb: Vec<u8>,
+}
+
+impl Truth {
+    /// Converts the frame once.
+    pub fn new(frame: &Frame) -> Self {
+        let row = picture::colour(frame.colour).yuv_from_rgb()[0];
+        Self {
+            width: frame.image.width() as usize,
+            luma_of_rgb: row.map(|v| v as f32),
+            luma: frame.image.y().to_vec(),
+            rgb: hone_cpu::rgb8_from_yuv(&picture::yuv420(frame)),
+        }
+    }
+
+    /// (H, W, 3) 8-bit RGB.
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
+    /// Quality of a shown picture, `channels` (3 or 4) bytes a pixel, R, G, B first.
+    ///
+    /// Luma is computed from the shown pixels with the frame's own matrix and range, rounded to code values.
+    ///
+    /// # Panics
+    /// If it has another size.
+    pub fn quality(&self, shown: &[u8], channels: usize) -> Quality {
+        assert_eq!(shown.len() / channels, self.luma.len(), "size of the shown picture");
+        let [r, g, b, offset] = self.luma_of_rgb;
+        let row_len = self.width * channels;
+        let rows = shown.par_chunks_exact(row_len).zip(self.rgb.par_chunks_exact(self.width * 3));
+        let (luma, rgb_errors): (Vec<Vec<u8>>, Vec<u64>) = rows
+            .map(|(shown, truth)| {
+                let mut error = 0;
+                let luma = shown.chunks_exact(channels).zip(truth.chunks_exact(3)).map(|(p, t)| {
+                    error += (0..3).map(|c| u64::from(p[c].abs_diff(t[c])).pow(2)).sum::<u64>();
+                    let y = r * f32::from(p[0]) + g * f32::from(p[1]) + b * f32::from(p[2]);
+                    (y / 255.0 + offset + 0.5) as u8
+                });
+                let luma = luma.collect();
+                (luma, error)
+            })
+            .unzip();
+        let luma = luma.concat();
+        let y_error: u64 = luma.iter().zip(&self.luma).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum();
+        Quality {
+            psnr_y_db: psnr_db(y_error, luma.len()),
+            psnr_rgb_db: psnr_db(rgb_errors.iter().sum(), self.rgb.len()),
+            ssim_y: ssim(&luma, &self.luma, self.width),
+        }
+    }
+}
+
+fn psnr_db(squared_error: u64, values: usize) -> f64 {
+    let mse = squared_error as f64 / values as f64;
+    (10.0 * (255.0 * 255.0 / mse).log10()).min(PSNR_MAX_DB)
+}
+
+/// Mean SSIM over 8x8 windows at every fourth pixel.
+///
+/// Source: Wang et al. 2004, "Image quality assessment", eq. 13, with the flat windows that x264 and FFmpeg use.
+fn ssim(a: &[u8], b: &[u8], width: usize) -> f64 {
+    const WINDOW: usize = 8;
+    const STRIDE: usize = 4;
+    const C1: f64 = (0.01 * 255.0) * (0.01 * 255.0);
+    const C2: f64 = (0.03 * 255.0) * (0.03 * 255.0);
+    let height = a.len() / width;
+    if width < WINDOW || height < WINDOW {
+        return if a == b { 1.0 } else { f64::NAN };
+    }
+    let n = (WINDOW * WINDOW) as f64;
+    let rows: Vec<(f64, usize)> = (0..=(height - WINDOW) / STRIDE)
+        .into_par_iter()
+        .map(|y| {
+            let y = y * STRIDE;
+            let (mut sum, mut count) = (0.0, 0);
+            for x in (0..=width - WINDOW).step_by(STRIDE) {
+                let (mut sa, mut sb, mut saa, mut sbb, mut sab) = (0u32, 0u32, 0u32, 0u32, 0u32);
+                for row in y..y + WINDOW {
+                    let at = row * width + x;
+                    for (a, b) in a[at..at + WINDOW].iter().zip(&b[at..at + WINDOW]) {
+                        let (a, b) = (u32::from(*a), u32::from(*b));
+                        sa += a;
+                        sb += b;
+                        saa += a * a;
+                        sbb += b * b;
+                        sab += a * b;
+                    }
+                }
+                let (ma, mb) = (f64::from(sa) / n, f64::from(sb) / n);
+                let (va, vb) = (f64::from(saa) / n - ma * ma, f64::from(sbb) / n - mb * mb);
+                let cov = f64::from(sab) / n - ma * mb;
+                sum += (2.0 * ma * mb + C1) * (2.0 * cov + C2) / ((ma * ma + mb * mb + C1) * (va + vb + C2));
+                count += 1;
+            }
+            (sum, count)
+        })
+        .collect();
+    rows.iter().map(|(sum, _)| sum).sum::<f64>() / rows.iter().map(|(_, count)| count).sum::<usize>() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hone_media::frame::{Colour, I420};
+
+    use super::*;
+
+    fn truth() -> (Truth, Vec<u8>) {
+        let mut image = I420::new(32, 16).unwrap();
+        for (i, v) in image.y_mut().iter_mut().enumerate() {
+            *v = 40 + (i * 13 % 150) as u8;
+        }
+        let frame = Frame { pts_us: 0, image: Arc::new(image), colour: Colour::guess(720) };
+        let rgb = hone_cpu::rgb8_from_yuv(&picture::yuv420(&frame));
+        (Truth::new(&frame), rgb)
+    }
+
+    #[test]
+    fn identical_pictures_are_perfect() {
+        let (truth, rgb) = truth();
+        let quality = truth.quality(&rgb, 3);
+        assert_eq!(quality.psnr_rgb_db, PSNR_MAX_DB);
+        // RGB code values are finer than limited-range luma: the way back is exact.
+        assert_eq!((quality.psnr_y_db, quality.ssim_y), (PSNR_MAX_DB, 1.0));
+    }
+
+    #[test]
+    fn a_known_error_gives_the_known_psnr() {
+        let (truth, rgb) = truth();
+        let shown: Vec<u8> = rgb.iter().map(|v| v + 10).collect();
+        let quality = truth.quality(&shown, 3);
+        assert!((quality.psnr_rgb_db - 10.0 * (65025.0f64 / 100.0).log10()).abs() < 1e-9);
+        // 10 of 255 in RGB are 8.6 of 219 code values in luma, 9 once rounded.
+        assert!((quality.psnr_y_db - 29.2).abs() < 0.3, "{quality:?}");
+        assert!(quality.ssim_y > 0.9 && quality.ssim_y < 1.0);
+    }
+}

@@ -1,0 +1,91 @@
+//! The viewer's end: decode, weights, upscaling.
+
+use hone_media::decode::{self, Decoder};
+use hone_media::frame::Frame;
+use hone_model::update::{self, Header, UpdateError};
+use hone_model::{Arch, Origin, Published};
+use hone_runtime::{Mode, Preference, Upscaler};
+
+use crate::picture;
+
+/// Shows one stream.
+pub struct Screen {
+    decoder: Decoder,
+    upscaler: Upscaler,
+    held: Published,
+    /// The newest update's word on whether the network helps, dB.
+    gain_db: f32,
+}
+
+impl Screen {
+    /// Opens the decoder and a device.
+    ///
+    /// # Errors
+    /// What either says.
+    pub fn new(arch: Arch, preference: Preference) -> anyhow::Result<Self> {
+        Ok(Self {
+            decoder: Decoder::new(decode::Limits::default())?,
+            upscaler: Upscaler::new(arch, preference)?,
+            held: Published::origin(arch, Origin::Seed(0)),
+            gain_db: 0.0,
+        })
+    }
+
+    /// Takes a model update; the weights change between two frames.
+    ///
+    /// # Errors
+    /// [`UpdateError`]: the weights in force stay, the next snapshot heals.
+    pub fn update(&mut self, bytes: &[u8]) -> Result<Header, UpdateError> {
+        let next = update::apply(&self.held, bytes)?;
+        let header = update::header(bytes)?;
+        if self.upscaler.set_weights(&next.weights()).is_ok() {
+            self.held = next;
+            self.gain_db = header.gain_db;
+        }
+        Ok(header)
+    }
+
+    /// The weights in force.
+    pub fn held(&self) -> &Published {
+        &self.held
+    }
+
+    /// The device.
+    pub fn backend(&self) -> &str {
+        self.upscaler.backend()
+    }
+
+    /// How frames are to be shown: by the network only where the server measured that it helps.
+    pub fn mode(&self) -> Mode {
+        if self.gain_db > 0.0 { Mode::Network } else { Mode::Bicubic }
+    }
+
+    /// Decodes one access unit; frames come out in the order in which they are shown.
+    ///
+    /// # Errors
+    /// [`decode::Error`]: the picture is missing, decoding goes on.
+    pub fn decode(&mut self, data: &[u8], pts_us: i64) -> Result<Vec<Frame>, decode::Error> {
+        self.decoder.decode(data, pts_us)
+    }
+
+    /// The last frames of a stream that has ended.
+    ///
+    /// # Errors
+    /// [`decode::Error`].
+    pub fn flush(&mut self) -> Result<Vec<Frame>, decode::Error> {
+        self.decoder.flush()
+    }
+
+    /// (h, w) frame -> (s·h, s·w, 4) RGBA.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn upscale(
+        &mut self,
+        frame: &Frame,
+        mode: Mode,
+        rgba: &mut Vec<u8>,
+    ) -> Result<(), hone_runtime::Error> {
+        self.upscaler.upscale(&picture::yuv420(frame), mode, rgba)
+    }
+}

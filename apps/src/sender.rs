@@ -1,0 +1,328 @@
+//! Moves a source's frames to a server: video at its own pace, patches where the link has room.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use hone_media::encode;
+use hone_media::frame::{Frame, I420};
+use hone_media::scale::downscale;
+use hone_media::source::{Info, Source};
+use hone_transport::catalog::{self, Catalog, Hone, Rendition};
+use hone_transport::pacer::{self, Pacer};
+use hone_transport::{Client, Track};
+
+use crate::camera::{self, Camera};
+
+/// Share of the uplink that patches take where the total is given: what the lab found best of 5 to 30%.
+const PATCH_SHARE: f64 = 0.1;
+/// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
+/// up with, not how long it waits.
+const GOP_S: f64 = 4.0;
+/// A group is a stream on the wire: few enough that one bounds nothing, short enough to let go of.
+const PATCHES_PER_GROUP: u64 = 16;
+
+/// Patches leave at most so many times faster than their share: a large one must not crowd the video out.
+const PATCH_BURST: f64 = 4.0;
+
+/// The uplink's budget.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// Video and patches together, kbit/s.
+    Total(f64),
+    /// Video alone, kbit/s; patches come on top in the same proportion.
+    Video(f64),
+}
+
+/// What to send: derived from the source and the user's wishes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
+    /// HR size over LR size.
+    pub scale: u32,
+    /// Columns and rows of the stream.
+    pub lr: (u32, u32),
+    /// Columns and rows of what viewers show: `scale` times LR.
+    pub hr: (u32, u32),
+    /// Frames a second.
+    pub fps: f64,
+    /// Video, kbit/s.
+    pub video_kbps: f64,
+    /// Patches, kbit/s.
+    pub patch_kbps: f64,
+    /// Colour tags of the source.
+    pub colour: hone_media::frame::Colour,
+}
+
+impl Plan {
+    /// Sizes and rates for a source.
+    ///
+    /// # Errors
+    /// If the LR picture would be larger than the source allows, or too small to code.
+    pub fn new(info: &Info, scale: u32, lr_height: Option<u32>, rate: Rate) -> Result<Self> {
+        let full = info.height / scale / 2 * 2;
+        let height = lr_height.unwrap_or(full);
+        if height > full || height < 16 || height % 2 == 1 {
+            bail!(
+                "--lr-height {height}: a {}x{} source at scale {scale} allows even heights from 16 to {full}",
+                info.width,
+                info.height
+            );
+        }
+        let width =
+            (f64::from(info.width) * f64::from(height) / f64::from(info.height) / 2.0).round() as u32 * 2;
+        let width = width.min(info.width / scale / 2 * 2);
+        if width < 16 {
+            bail!("a {}x{} source is too narrow for scale {scale}", info.width, info.height);
+        }
+        let (video_kbps, patch_kbps) = match rate {
+            Rate::Total(total) => (total * (1.0 - PATCH_SHARE), total * PATCH_SHARE),
+            Rate::Video(video) => (video, video * PATCH_SHARE / (1.0 - PATCH_SHARE)),
+        };
+        let hr = (width * scale, height * scale);
+        Ok(Self {
+            scale,
+            lr: (width, height),
+            hr,
+            fps: info.fps,
+            video_kbps,
+            patch_kbps,
+            colour: info.colour,
+        })
+    }
+
+    /// Settings of an encoder for a picture of this size at this rate, keyframes as the stream has them.
+    pub fn encode(&self, (width, height): (u32, u32), kbps: f64) -> encode::Config {
+        let gop_frames = (GOP_S * self.fps).round().max(1.0) as u32;
+        let config = encode::Config::new(width, height, self.fps, kbps.round() as u32);
+        encode::Config { gop_frames, colour: self.colour, ..config }
+    }
+
+    fn catalog(&self) -> Catalog {
+        let (name, range) = tags(self.colour);
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let rendition = Rendition {
+            // High profile, level 5.2: what our encoder may use at most.
+            codec: "avc1.640034".into(),
+            coded_width: self.lr.0,
+            coded_height: self.lr.1,
+            framerate: Some(self.fps),
+            bitrate: Some((self.video_kbps * 1e3) as u64),
+            container: catalog::Container::default(),
+        };
+        let hone = Hone {
+            arch: String::new(),
+            update_format: String::new(),
+            hr_width: self.hr.0,
+            hr_height: self.hr.1,
+            colour: catalog::Colour { matrix: name.into(), range: range.into() },
+            start_unix_us: start.as_micros() as u64,
+        };
+        Catalog::new(rendition, hone)
+    }
+}
+
+fn tags(colour: hone_media::frame::Colour) -> (&'static str, &'static str) {
+    use hone_media::frame::{Matrix, Range};
+    let matrix = match colour.matrix {
+        Matrix::Bt601 => "bt601",
+        Matrix::Bt709 => "bt709",
+        Matrix::Bt2020 => "bt2020",
+    };
+    (matrix, if colour.range == Range::Full { "full" } else { "limited" })
+}
+
+/// Brings a frame to the size that viewers show: rows and columns that no whole LR pixel covers are cut off,
+/// anything more is scaled.
+///
+/// # Errors
+/// If the frame is smaller.
+pub fn fit(frame: Frame, (width, height): (u32, u32), scale: u32) -> Result<Frame> {
+    let (w, h) = (frame.image.width(), frame.image.height());
+    if (w, h) == (width, height) {
+        return Ok(frame);
+    }
+    let image = if (width..width + 2 * scale).contains(&w) && (height..height + 2 * scale).contains(&h) {
+        let cut = |plane: &[u8], d: u32| -> Vec<u8> {
+            let rows = plane.chunks_exact((w / d) as usize).take((height / d) as usize);
+            rows.flat_map(|row| &row[..(width / d) as usize]).copied().collect()
+        };
+        I420::from_planes(
+            width,
+            height,
+            cut(frame.image.y(), 1),
+            cut(frame.image.u(), 2),
+            cut(frame.image.v(), 2),
+        )?
+    } else {
+        downscale(&frame.image, width, height)?
+    };
+    Ok(Frame { image: Arc::new(image), ..frame })
+}
+
+/// Lets frames out one by one.
+pub trait Pace: Send {
+    /// Blocks until the frame at `pts_us` may go; false stops the sender.
+    fn wait(&mut self, pts_us: i64) -> bool;
+    /// Is told of each frame at the size that viewers show, just before it is coded.
+    fn captured(&mut self, _frame: &Frame) {}
+    /// Is told what has been sent, before and after the patches that follow a frame.
+    fn sent(&mut self, _sent: &Sent) {}
+}
+
+/// The source's own pace, until `stop` is set.
+pub struct RealTime {
+    start: Option<(Instant, i64)>,
+    stop: Arc<AtomicBool>,
+}
+
+impl RealTime {
+    /// Starts with the first frame.
+    pub fn new(stop: Arc<AtomicBool>) -> Self {
+        Self { start: None, stop }
+    }
+}
+
+/// How often a wait looks whether it should end.
+pub const STOP_POLL: Duration = Duration::from_millis(50);
+
+impl Pace for RealTime {
+    fn wait(&mut self, pts_us: i64) -> bool {
+        let (start, first) = *self.start.get_or_insert((Instant::now(), pts_us));
+        let due = start + Duration::from_micros(pts_us.saturating_sub(first).max(0) as u64);
+        while !self.stop.load(Ordering::Relaxed) {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(STOP_POLL));
+        }
+        false
+    }
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sent {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of video.
+    pub video_bytes: u64,
+    /// Patches.
+    pub patches: u64,
+    /// Bytes of patches.
+    pub patch_bytes: u64,
+}
+
+/// Sends `source` as broadcast `name` until it ends or `pace` stops it. Blocks: call it on a thread of its own.
+///
+/// # Errors
+/// What the source, the codecs or the connection say.
+pub fn run(
+    client: &Client,
+    name: &str,
+    source: &mut dyn Source,
+    plan: &Plan,
+    pace: &mut dyn Pace,
+) -> Result<Sent> {
+    let mut publisher = client.publish(name, &[Track::Catalog, Track::Video, Track::Patches])?;
+    let mut catalog = publisher.track(Track::Catalog)?;
+    let mut video = publisher.track(Track::Video)?;
+    let mut patches = publisher.track(Track::Patches)?;
+    catalog.write(true, 0, plan.catalog().to_json().into())?;
+
+    let mut camera = Camera::new(camera::Config {
+        scale: plan.scale as usize,
+        encode: plan.encode(plan.lr, plan.video_kbps),
+        patch_quality: camera::PATCH_QUALITY,
+        seed: 1,
+    })?;
+    let start = Instant::now();
+    let rate_max = (PATCH_BURST * plan.patch_kbps * 125.0).max(pacer::Config::default().rate_min);
+    let mut pacer = Pacer::new(Duration::ZERO, pacer::Config { rate_max, ..pacer::Config::default() });
+    let mut sent = Sent::default();
+    // Patches are paid out of media time, so that a slowed clock sends no more of them.
+    let (mut credit_bytes, mut last_pts_us) = (0.0, None);
+    while let Some(frame) = source.next_frame()? {
+        if !pace.wait(frame.pts_us) {
+            break;
+        }
+        let frame = fit(frame, plan.hr, plan.scale).context("the source changed its size")?;
+        pace.captured(&frame);
+        let packet = camera.frame(&frame, false)?;
+        sent.frames += 1;
+        sent.video_bytes += packet.data.len() as u64;
+        pace.sent(&sent);
+        video.write(packet.keyframe, packet.pts_us, packet.data.into())?;
+
+        let since_us =
+            last_pts_us.replace(frame.pts_us).map_or(0, |last| frame.pts_us - last).clamp(0, 1_000_000);
+        credit_bytes += plan.patch_kbps * 125.0 * since_us as f64 / 1e6;
+        let stats = client.stats();
+        pacer.on_rtt(start.elapsed(), stats.rtt, stats.min_rtt);
+        while credit_bytes > 0.0 && pacer.budget(start.elapsed()) > 0 {
+            let Some((pts_us, message)) = camera.patch()? else { break };
+            let bytes = message.len() as u64;
+            pacer.spend(bytes);
+            credit_bytes -= bytes as f64;
+            sent.patches += 1;
+            sent.patch_bytes += bytes;
+            patches.write((sent.patches - 1).is_multiple_of(PATCHES_PER_GROUP), pts_us, message.into())?;
+        }
+        pace.sent(&sent);
+        tracing::trace!(
+            pts_us = frame.pts_us,
+            video = sent.video_bytes,
+            patches = sent.patches,
+            "frame sent"
+        );
+    }
+    tracing::info!(
+        frames = sent.frames,
+        video_bytes = sent.video_bytes,
+        patches = sent.patches,
+        "stream ended"
+    );
+    Ok(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use hone_media::frame::Colour;
+
+    use super::*;
+
+    fn info(width: u32, height: u32) -> Info {
+        let colour = Colour::guess(height);
+        Info { width, height, fps: 25.0, duration_us: None, colour, has_audio: false }
+    }
+
+    #[test]
+    fn sizes_are_even_and_hr_is_a_whole_multiple() {
+        for (w, h) in [(1920, 1080), (1918, 1078), (1280, 720), (640, 362), (1080, 1920), (426, 240)] {
+            for scale in 1..=4 {
+                let plan = Plan::new(&info(w, h), scale, None, Rate::Total(600.0)).unwrap();
+                assert!(plan.lr.0 % 2 == 0 && plan.lr.1 % 2 == 0);
+                assert_eq!(plan.hr, (plan.lr.0 * scale, plan.lr.1 * scale));
+                assert!(plan.hr.0 <= w && plan.hr.1 <= h && plan.hr.0 + 2 * scale > w, "{plan:?}");
+            }
+        }
+        let plan = Plan::new(&info(1920, 1080), 2, Some(270), Rate::Video(400.0)).unwrap();
+        assert_eq!((plan.lr, plan.hr, plan.video_kbps), ((480, 270), (960, 540), 400.0));
+        for (scale, height) in [(2, 542), (2, 271), (2, 8), (4, 540)] {
+            assert!(Plan::new(&info(1920, 1080), scale, Some(height), Rate::Total(600.0)).is_err());
+        }
+    }
+
+    #[test]
+    fn fit_cuts_a_few_pixels_and_scales_the_rest() {
+        let mut image = I420::new(70, 38).unwrap();
+        image.y_mut().iter_mut().enumerate().for_each(|(i, v)| *v = (i % 70) as u8 + 16);
+        let frame = Frame { pts_us: 7, image: Arc::new(image), colour: Colour::guess(38) };
+        let cut = fit(frame.clone(), (68, 36), 2).unwrap();
+        assert_eq!(cut.image.y()[68 + 5], 21);
+        let scaled = fit(frame.clone(), (34, 18), 2).unwrap();
+        assert_eq!((scaled.image.width(), scaled.pts_us), (34, 7));
+        assert!(fit(frame, (140, 76), 2).is_err());
+    }
+}

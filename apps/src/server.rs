@@ -1,0 +1,294 @@
+//! Relays each stream untouched, trains on its patches and publishes the weights beside it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use hone_cpu::CpuTrainer;
+use hone_model::backend::TrainBackend;
+use hone_model::{Arch, Family, Origin, Published};
+use hone_trainer::{Event, Publication, State, Trainer};
+use hone_transport::catalog::Catalog;
+use hone_transport::{Delivery, Message, Server, Subscription, Track};
+use serde::Deserialize;
+use tokio::sync::mpsc as channel;
+use tokio::task::JoinSet;
+
+use crate::learner::Learner;
+
+/// Name and version of the update format in the catalog.
+pub const UPDATE_FORMAT: &str = "hone-update-1";
+/// Messages that wait for a stream's learner: about ten seconds of video. The relay never waits for it.
+const LEARNER_QUEUE: usize = 300;
+/// How long an idle learner sleeps when no message wakes it.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Where training runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// CUDA where there is a device and kernels for it, else the CPU.
+    #[default]
+    Auto,
+    /// CUDA or nothing.
+    Cuda,
+    /// The CPU.
+    Cpu,
+}
+
+/// How streams are learned. `[trainer]` in the server's file.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where training runs.
+    pub backend: Backend,
+    /// Family of the network.
+    pub family: Family,
+    /// Residual blocks of the network.
+    pub blocks: u16,
+    /// Channels of the network.
+    pub features: u16,
+    /// The rest.
+    pub learn: hone_trainer::Config,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Auto,
+            family: Family::Live,
+            blocks: 4,
+            features: 16,
+            learn: hone_trainer::Config::default(),
+        }
+    }
+}
+
+impl Options {
+    /// The network for a stream of this scale.
+    ///
+    /// # Errors
+    /// If the numbers make no network.
+    pub fn arch(&self, scale: u8) -> Result<Arch> {
+        Ok(Arch::new(self.family, self.blocks, self.features, scale)?)
+    }
+
+    /// A trainer on the chosen backend, at version 0.
+    ///
+    /// # Errors
+    /// If the backend was asked for by name and is not there.
+    pub fn trainer(&self, arch: Arch) -> Result<Trainer> {
+        let origin = Origin::Seed(self.learn.seed);
+        let weights = Published::origin(arch, origin).weights();
+        let backend: Box<dyn TrainBackend> = match self.backend {
+            Backend::Cuda => bail!("trainer.backend = \"cuda\": {}", hone_kernels::unavailable()),
+            Backend::Auto | Backend::Cpu => Box::new(CpuTrainer::new(weights)),
+        };
+        if self.backend == Backend::Auto {
+            tracing::info!(reason = %hone_kernels::unavailable(), "training on the CPU");
+        }
+        Ok(Trainer::new(backend, origin, self.learn)?)
+    }
+}
+
+/// What happens on a stream, for whoever watches.
+pub trait Watch: Send + Sync {
+    /// A new version went out.
+    fn published(&self, _stream: &str, _publication: &Publication) {}
+    /// The trainer worked or changed its mind.
+    fn training(&self, _stream: &str, _state: State, _steps: u64) {}
+}
+
+/// Nobody watches.
+pub struct Unwatched;
+
+impl Watch for Unwatched {}
+
+/// Serves streams until `stop` is set or the endpoint closes.
+///
+/// # Errors
+/// If no network can be made from the options.
+pub async fn run(
+    server: Arc<Server>,
+    options: Options,
+    watch: Arc<dyn Watch>,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
+    // Refuse bad options, or a backend that is not there, now and not at the first stream.
+    options.trainer(options.arch(2)?)?;
+    let mut streams = JoinSet::new();
+    loop {
+        let subscription = tokio::select! {
+            subscription = server.incoming() => subscription,
+            () = stopped(&stop) => None,
+        };
+        let Some(subscription) = subscription else { break };
+        let (server, watch, stop) = (server.clone(), watch.clone(), stop.clone());
+        streams.spawn(async move {
+            let name = subscription.name().to_owned();
+            match stream(&server, subscription, options, watch, stop).await {
+                Ok(()) => tracing::info!(stream = name, "stream ended"),
+                Err(error) => tracing::warn!(stream = name, error = format!("{error:#}"), "stream dropped"),
+            }
+        });
+    }
+    while streams.join_next().await.is_some() {}
+    server.close().await;
+    Ok(())
+}
+
+/// Until `stop` is set.
+pub async fn stopped(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(crate::sender::STOP_POLL).await;
+    }
+}
+
+/// The network that a catalog's sizes ask for.
+fn arch_of(catalog: &Catalog, options: &Options) -> Result<Arch> {
+    let (rendition, hone) =
+        catalog.rendition().zip(catalog.hone.as_ref()).context("no video of ours in its catalog")?;
+    let scale = hone.hr_width / rendition.coded_width;
+    let whole =
+        (rendition.coded_width * scale, rendition.coded_height * scale) == (hone.hr_width, hone.hr_height);
+    match u8::try_from(scale) {
+        Ok(scale @ 1..=4) if whole => options.arch(scale),
+        _ => bail!(
+            "{}x{} to {}x{} is no whole scale from 1 to 4",
+            rendition.coded_width,
+            rendition.coded_height,
+            hone.hr_width,
+            hone.hr_height
+        ),
+    }
+}
+
+/// One stream from its announcement to its end.
+async fn stream(
+    server: &Server,
+    subscription: Subscription,
+    options: Options,
+    watch: Arc<dyn Watch>,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
+    let name = subscription.name().to_owned();
+    let mut catalog_in = subscription.track(Track::Catalog, Delivery::All).await?;
+    let message = catalog_in.next().await?.context("it ended without a catalog")?;
+    let mut catalog = Catalog::parse(&message.payload)?;
+    let arch = arch_of(&catalog, &options)?;
+    if let Some(hone) = &mut catalog.hone {
+        hone.arch = arch.to_string();
+        hone.update_format = UPDATE_FORMAT.into();
+    }
+    let mut video_in = subscription.track(Track::Video, Delivery::All).await?;
+    let mut patches_in = subscription.track(Track::Patches, Delivery::All).await?;
+
+    let mut publisher = server.publish(&name, &[Track::Catalog, Track::Video, Track::Model])?;
+    let mut catalog_out = publisher.track(Track::Catalog)?;
+    let mut video_out = publisher.track(Track::Video)?;
+    let mut model_out = publisher.track(Track::Model)?;
+    catalog_out.write(true, 0, catalog.to_json().into())?;
+    tracing::info!(stream = name, %arch, "stream started");
+
+    let (to_learner, inbox) = mpsc::sync_channel(LEARNER_QUEUE);
+    let (publications, mut published) = channel::unbounded_channel();
+    let learner = Learner::new(options.trainer(arch)?)?;
+    let learning = tokio::task::spawn_blocking({
+        let name = name.clone();
+        move || learn(learner, &inbox, &publications, &name, watch.as_ref())
+    });
+    let mut last_pts_us = 0;
+    let mut patches_open = true;
+    loop {
+        tokio::select! {
+            // Video first: everything else may wait.
+            biased;
+            message = video_in.next() => {
+                let Some(message) = message? else { break };
+                last_pts_us = message.pts_us;
+                video_out.write(message.index == 0, message.pts_us, message.payload.clone())?;
+                offer(&to_learner, Input::Video(message), &name);
+            }
+            publication = published.recv() => {
+                let Some(publication): Option<Publication> = publication else { bail!("training stopped") };
+                model_out.write(publication.snapshot, last_pts_us, Bytes::from(publication.update))?;
+            }
+            message = patches_in.next(), if patches_open => match message? {
+                Some(message) => offer(&to_learner, Input::Patch(message), &name),
+                None => patches_open = false,
+            },
+            () = stopped(&stop) => break,
+        }
+    }
+    drop(to_learner);
+    learning.await?;
+    Ok(())
+}
+
+/// What a learner takes in.
+enum Input {
+    Video(Message),
+    Patch(Message),
+}
+
+/// Hands a message to the learner, or drops it if the learner is far behind: the relay comes first.
+fn offer(to_learner: &mpsc::SyncSender<Input>, input: Input, stream: &str) {
+    if let Err(mpsc::TrySendError::Full(_)) = to_learner.try_send(input) {
+        tracing::debug!(stream, "the learner is behind, a message is dropped");
+    }
+}
+
+/// Decodes, trains and publishes until the stream ends.
+fn learn(
+    mut learner: Learner,
+    inbox: &mpsc::Receiver<Input>,
+    publications: &channel::UnboundedSender<Publication>,
+    stream: &str,
+    watch: &dyn Watch,
+) {
+    let mut idle = true;
+    loop {
+        // Everything that has come, then one step; with nothing to do, wait for a message.
+        loop {
+            let input = match idle {
+                true => inbox.recv_timeout(IDLE).map_err(|e| e == mpsc::RecvTimeoutError::Disconnected),
+                false => inbox.try_recv().map_err(|e| e == mpsc::TryRecvError::Disconnected),
+            };
+            match input {
+                Ok(Input::Video(message)) => {
+                    if let Err(error) = learner.video(&message.payload, message.pts_us) {
+                        tracing::debug!(stream, %error, "a picture is missing for training");
+                    }
+                }
+                Ok(Input::Patch(message)) => {
+                    idle = false;
+                    if let Err(error) = learner.patch(message.pts_us, message.payload.into()) {
+                        tracing::warn!(stream, %error, "training patch refused");
+                    }
+                }
+                Err(true) => return,
+                Err(false) => break,
+            }
+        }
+        match learner.trainer.step() {
+            Ok(Event::Idle(_)) => idle = true,
+            Ok(Event::Stepped { .. }) => idle = false,
+            Ok(Event::Published(publication)) => {
+                idle = false;
+                let Publication { version, gain_db, ref update, snapshot } = publication;
+                tracing::info!(stream, version, gain_db, bytes = update.len(), snapshot, "model update");
+                watch.published(stream, &publication);
+                if publications.send(publication).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::error!(stream, %error, "training step failed");
+                idle = true;
+            }
+        }
+        watch.training(stream, learner.trainer.state(), learner.trainer.steps());
+    }
+}
