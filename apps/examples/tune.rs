@@ -37,7 +37,9 @@ fn main() {
         learning_rate_half_steps: arg("half", 400.0),
         loss_eps: arg("eps", 0.01),
         average_steps: arg("avg", 60.0),
-        held_out_every: arg("hold", 6),
+        publish_certainty: arg("cert", 1.5),
+        publish_gain_db: arg("pg", 0.1),
+        held_out_min: arg("hmin", 4),
         crop: arg("crop", 32),
         batch: arg("batch", 16),
         evaluate_every_steps: arg("eval", 50),
@@ -49,7 +51,7 @@ fn main() {
     let mut learner = learner::Learner::new(trainer).unwrap();
     let mut screen = screen::Screen::new(arch, hone_runtime::Preference::Cpu).unwrap();
     let (mut vb, mut pb, mut mb) = (0usize, 0usize, 0usize);
-    let mut credit = 0.0;
+    let mut credit = arg("start", 2.0) * patches * 125.0;
     let mut steps_due = 0.0;
     let mut last = 0i64;
     let mut n = 0;
@@ -80,7 +82,9 @@ fn main() {
         learner.video(&p.data, p.pts_us).unwrap();
         credit += dt * patches * boost * 125.0;
         while credit > 0.0 {
-            if let Some((pts, m)) = cam.patch().unwrap() {
+            if let Some((pts, m)) =
+                cam.patch(if sp % 2 == 0 { patch::Purpose::Learn } else { patch::Purpose::Judge }).unwrap()
+            {
                 credit -= m.len() as f64;
                 pb += m.len();
                 sp += 1;

@@ -8,9 +8,9 @@ use hone_media::frame::Frame;
 use hone_media::scale::{self, downscale};
 use hone_model::rng::Rng;
 
-use crate::patch::{self, PatchError, Place};
+use crate::patch::{self, PatchError, Place, Purpose};
 
-/// Candidates looked at for one patch: the worst of so many is sent.
+/// Places looked at for one patch to learn from: the worst of so many is sent.
 const CANDIDATES: usize = 8;
 /// Source frames kept until the decoder has returned theirs; it reorders by no more.
 const FRAMES_IN_FLIGHT_MAX: usize = 16;
@@ -106,14 +106,14 @@ impl Camera {
         Ok(self.encoder.set_bitrate_kbps(bitrate_kbps)?)
     }
 
-    /// The message for one patch of the newest frame: the worst of a few random places. None before the first
-    /// frame, or if the frame is smaller than a patch.
+    /// The message for one patch of the newest frame. To learn from: the worst of a few random places; to judge
+    /// by: a random place. None before the first frame, or if the frame is smaller than a patch.
     ///
     /// # Errors
     /// [`Error::Patch`].
-    pub fn patch(&mut self) -> Result<Option<(i64, Vec<u8>)>, Error> {
+    pub fn patch(&mut self, purpose: Purpose) -> Result<Option<(i64, Vec<u8>)>, Error> {
         let Some((source, decoded)) = &self.newest else { return Ok(None) };
-        let (s, side) = (self.config.scale, patch::lr_side(self.config.scale));
+        let (s, side) = (self.config.scale, patch::lr_side(purpose, self.config.scale));
         // The LR grid covers the source only where it is a whole number of LR pixels.
         let width = decoded.image.width().min(source.image.width() / s as u32);
         let height = decoded.image.height().min(source.image.height() / s as u32);
@@ -122,7 +122,8 @@ impl Camera {
         }
         let mut even = |range: u32| (self.rng.below(range as usize / 2 + 1) * 2) as u16;
         let mut worst: Option<(f64, Place)> = None;
-        for _ in 0..CANDIDATES {
+        let candidates = if purpose == Purpose::Learn { CANDIDATES } else { 1 };
+        for _ in 0..candidates {
             let place = Place {
                 y: even(height - u32::from(side)),
                 x: even(width - u32::from(side)),
@@ -136,7 +137,7 @@ impl Camera {
         }
         let Some((_, place)) = worst else { return Ok(None) };
         let hr = patch::hr_rgb8(source, place, s);
-        Ok(Some((source.pts_us, patch::encode(place, &hr, s, self.config.patch_quality)?)))
+        Ok(Some((source.pts_us, patch::encode(place, purpose, &hr, s, self.config.patch_quality)?)))
     }
 }
 

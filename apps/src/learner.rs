@@ -6,7 +6,7 @@ use hone_media::decode::{self, Decoder};
 use hone_media::frame::Frame;
 use hone_trainer::{AddError, Pair, Trainer};
 
-use crate::patch::{self, PatchError};
+use crate::patch::{self, PatchError, Purpose};
 
 /// Bytes of decoded frames kept for patches that are still under way: 5 s of 540p at 24 fps.
 const FRAME_BYTES_MAX: usize = 96 << 20;
@@ -95,10 +95,17 @@ impl Learner {
         if frame.pts_us < pts_us {
             return Ok(self.wait(pts_us, message));
         }
-        let place = patch::place(&message, frame.image.width(), frame.image.height())?;
+        let (place, purpose) = patch::header(&message, frame.image.width(), frame.image.height())?;
         let hr = patch::hr(&message, place, self.scale)?;
         let (h, w) = (place.h.into(), place.w.into());
-        self.trainer.add(Pair { pts_us, h, w, lr: patch::lr_rgb(frame, place), hr })?;
+        self.trainer.add(Pair {
+            pts_us,
+            h,
+            w,
+            lr: patch::lr_rgb(frame, place),
+            hr,
+            held_out: purpose == Purpose::Judge,
+        })?;
         Ok(Fate::Taken)
     }
 

@@ -6,7 +6,8 @@
 //!      2      2  x of the LR crop, even
 //!      4      2  rows of the LR crop, even
 //!      6      2  columns of the LR crop, even
-//!      8      -  HR crop as JPEG, s times as large
+//!      8      1  purpose: 0 to learn from, 1 to judge by
+//!      9      -  HR crop as JPEG, s times as large
 //! ```
 //! The frame is named by the message's media time; the server crops LR from its own decode of it.
 
@@ -16,7 +17,7 @@ use hone_model::Yuv420;
 
 use crate::picture;
 
-const HEADER_BYTES: usize = 8;
+const HEADER_BYTES: usize = 9;
 /// Pixels around a crop that its chroma interpolation reads.
 const MARGIN: usize = 2;
 
@@ -48,6 +49,15 @@ impl Place {
     }
 }
 
+/// What a patch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Trained on: from where the decoded stream is worst.
+    Learn,
+    /// Never trained on: from anywhere, so that it stands for the whole picture.
+    Judge,
+}
+
 /// Why a patch message was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,13 +80,14 @@ pub enum PatchError {
     Jpeg(#[from] jpeg::Error),
 }
 
-/// LR side of the patches sent: large enough to take many crops from, small enough that several a second fit a
-/// thin uplink.
-pub fn lr_side(scale: usize) -> u16 {
-    match scale {
-        1 | 2 => 64,
-        3 => 48,
-        _ => 40,
+/// LR side of a patch. To learn from: large enough to take many crops from, small enough that several a second
+/// fit a thin uplink. To judge by: many small ones say more than one large one.
+pub fn lr_side(purpose: Purpose, scale: usize) -> u16 {
+    match (purpose, scale) {
+        (Purpose::Judge, _) => 32,
+        (Purpose::Learn, 1 | 2) => 64,
+        (Purpose::Learn, 3) => 48,
+        (Purpose::Learn, _) => 40,
     }
 }
 
@@ -84,18 +95,25 @@ pub fn lr_side(scale: usize) -> u16 {
 ///
 /// # Errors
 /// What the JPEG encoder says.
-pub fn encode(place: Place, hr: &[u8], scale: usize, quality: u8) -> Result<Vec<u8>, PatchError> {
+pub fn encode(
+    place: Place,
+    purpose: Purpose,
+    hr: &[u8],
+    scale: usize,
+    quality: u8,
+) -> Result<Vec<u8>, PatchError> {
     let mut bytes: Vec<u8> = place.parts().iter().flat_map(|v| v.to_le_bytes()).collect();
+    bytes.push(u8::from(purpose == Purpose::Judge));
     let s = scale as u16;
     bytes.extend(jpeg::encode(hr, place.w * s, place.h * s, quality)?);
     Ok(bytes)
 }
 
-/// Reads where a message's patch lies, against the LR frame's size.
+/// Reads where a message's patch lies, against the LR frame's size, and what it is for.
 ///
 /// # Errors
 /// [`PatchError::Short`] or [`PatchError::Place`].
-pub fn place(bytes: &[u8], width: u32, height: u32) -> Result<Place, PatchError> {
+pub fn header(bytes: &[u8], width: u32, height: u32) -> Result<(Place, Purpose), PatchError> {
     if bytes.len() < HEADER_BYTES {
         return Err(PatchError::Short(bytes.len()));
     }
@@ -103,7 +121,7 @@ pub fn place(bytes: &[u8], width: u32, height: u32) -> Result<Place, PatchError>
     let place = Place { y: field(0), x: field(1), h: field(2), w: field(3) };
     let side_max = hone_trainer::SIDE_MAX as u16;
     if place.fits(width, height) && place.h <= side_max && place.w <= side_max {
-        Ok(place)
+        Ok((place, if bytes[8] == 1 { Purpose::Judge } else { Purpose::Learn }))
     } else {
         Err(PatchError::Place { place, width, height })
     }
@@ -184,16 +202,16 @@ mod tests {
     fn message_round_trips_and_hostile_ones_are_refused() {
         let frame = frame(128, 96);
         let place = Place { y: 10, x: 20, h: 32, w: 24 };
-        let message = encode(place, &hr_rgb8(&frame, place, 2), 2, 95).unwrap();
-        assert_eq!(super::place(&message, 64, 48).unwrap(), place);
+        let message = encode(place, Purpose::Judge, &hr_rgb8(&frame, place, 2), 2, 95).unwrap();
+        assert_eq!(header(&message, 64, 48).unwrap(), (place, Purpose::Judge));
         assert_eq!(hr(&message, place, 2).unwrap().len(), 64 * 48 * 3);
         for (width, height) in [(42, 48), (64, 40), (2, 2)] {
-            assert!(matches!(super::place(&message, width, height), Err(PatchError::Place { .. })));
+            assert!(matches!(header(&message, width, height), Err(PatchError::Place { .. })));
         }
-        assert!(matches!(super::place(&message[..7], 64, 48), Err(PatchError::Short(7))));
+        assert!(matches!(header(&message[..8], 64, 48), Err(PatchError::Short(8))));
         let mut odd = message.clone();
         odd[0] = 11;
-        assert!(matches!(super::place(&odd, 64, 48), Err(PatchError::Place { .. })));
+        assert!(matches!(header(&odd, 64, 48), Err(PatchError::Place { .. })));
         assert!(hr(&message[..40], place, 2).is_err());
         assert!(hr(&message, Place { h: 34, ..place }, 2).is_err());
     }

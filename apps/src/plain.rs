@@ -52,7 +52,7 @@ impl Plain {
         self.frames += 1;
         if self.frames.is_multiple_of(CORRECT_EVERY) {
             let behind_kbps = (hone_bytes as f64 - self.bytes as f64) / 125.0 / HORIZON_S;
-            let kbps = (self.kbps + behind_kbps).clamp(0.5 * self.kbps, 2.0 * self.kbps);
+            let kbps = (self.kbps + behind_kbps).clamp(0.1 * self.kbps, 2.0 * self.kbps);
             self.encoder.set_bitrate_kbps(kbps as u32)?;
         }
         self.decoded.extend(self.decoder.decode(&packet.data, packet.pts_us)?);

@@ -9,6 +9,5 @@ mod buffer;
 mod gain;
 mod trainer;
 
-pub use buffer::{Pair, PairError};
-pub use gain::Gain;
+pub use buffer::{Pair, PairError, SIDE_MAX};
 pub use trainer::{AddError, Config, Event, Publication, State, Trainer};

@@ -1,14 +1,12 @@
 //! When to step, when to publish, when to pause.
 
-use std::collections::VecDeque;
-
 use hone_model::backend::{Adam, BackendError, Loss, TrainBackend};
 use hone_model::rng::Rng;
 use hone_model::{Origin, Published, Weights, update};
 use serde::Deserialize;
 
 use crate::buffer::{Buffer, Pair, PairError};
-use crate::gain::{Base, Gain, error};
+use crate::gain::{Base, Comparison, error};
 
 /// How a stream is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -34,14 +32,14 @@ pub struct Config {
     pub patches_max: usize,
     /// Patches kept to judge by, never trained on.
     pub held_out_max: usize,
-    /// One patch in so many is held out.
-    pub held_out_every: usize,
     /// No verdict with fewer held-out patches than this.
     pub held_out_min: usize,
     /// Steps between two verdicts.
     pub evaluate_every_steps: u64,
-    /// A version is published when it gains this much over the one before, dB on held-out patches.
+    /// A version is published when it gains this much over the one before, dB on held-out patches,
     pub publish_gain_db: f64,
+    /// and when the mean difference is at least so many standard errors: few patches must not decide by chance.
+    pub publish_certainty: f64,
     /// Verdicts in a row without such a gain after which training pauses.
     pub pause_after: u32,
     /// New patches after which a pause ends whatever they show.
@@ -61,10 +59,10 @@ impl Default for Config {
             average_steps: 60.0,
             patches_max: 256,
             held_out_max: 24,
-            held_out_every: 6,
-            held_out_min: 2,
+            held_out_min: 4,
             evaluate_every_steps: 50,
-            publish_gain_db: 0.02,
+            publish_gain_db: 0.1,
+            publish_certainty: 1.5,
             pause_after: 20,
             resume_after_patches: 12,
         }
@@ -129,13 +127,14 @@ pub struct Trainer {
     steps: u64,
     state: State,
     verdicts_without_gain: u32,
+    gain_at_pause_db: f64,
     patches_since_pause: u32,
-    /// The published weights on the newest patches, each judged before it was trained on.
-    recent: VecDeque<Gain>,
+    /// What is published against the base image, on the newest held-out patches.
+    recent: Comparison,
 }
 
-/// Newest patches that decide whether what is published still helps.
-const RECENT: usize = 8;
+/// Newest held-out patches that decide whether what is published still helps.
+const RECENT: usize = 6;
 /// A fall of the recent gain by this much below the held-out one ends a pause, dB.
 const CHANGE_DB: f64 = 0.3;
 
@@ -153,13 +152,7 @@ impl Trainer {
         let published = Published::origin(arch, origin);
         backend.reset(&published.weights())?;
         Ok(Self {
-            buffer: Buffer::new(
-                arch.scale(),
-                config.crop,
-                config.patches_max,
-                config.held_out_max,
-                config.held_out_every,
-            ),
+            buffer: Buffer::new(arch.scale(), config.crop, config.patches_max, config.held_out_max),
             rng: Rng::new(config.seed),
             base: Base::new(&published),
             origin,
@@ -172,8 +165,9 @@ impl Trainer {
             steps: 0,
             state: State::Starved,
             verdicts_without_gain: 0,
+            gain_at_pause_db: 0.0,
             patches_since_pause: 0,
-            recent: VecDeque::new(),
+            recent: Comparison::default(),
             config,
             backend,
         })
@@ -199,22 +193,22 @@ impl Trainer {
         self.backend.name()
     }
 
-    /// Takes a patch in, after judging the published weights by it.
+    /// Takes a patch in; a held-out one judges what is published.
     ///
     /// # Errors
     /// [`PairError`] if its sizes do not fit, or [`BackendError`].
     pub fn add(&mut self, pair: Pair) -> Result<(), AddError> {
         self.buffer.check(&pair)?;
-        let network = error(self.backend.as_mut(), &self.published.weights(), &pair)?;
-        let base = self.base.error(self.backend.as_mut(), &pair)?;
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
+        let held_out = pair.held_out;
+        if held_out {
+            let network = error(self.backend.as_mut(), &self.published.weights(), &pair)?;
+            let base = self.base.error(self.backend.as_mut(), &pair)?;
+            self.recent.push(network, base, RECENT);
         }
-        self.recent.push_back(Gain { network, base });
         self.buffer.add(pair);
-        if self.state == State::Paused {
+        if self.state == State::Paused && held_out {
             self.patches_since_pause += 1;
-            let changed = self.recent_gain().db() + CHANGE_DB < self.held_out_gain(None)?.db();
+            let changed = self.recent.gain_db() + CHANGE_DB < self.gain_at_pause_db;
             if changed || self.patches_since_pause >= self.config.resume_after_patches {
                 tracing::info!(changed, "training resumes");
                 self.state = State::Training;
@@ -224,26 +218,18 @@ impl Trainer {
         Ok(())
     }
 
-    fn recent_gain(&self) -> Gain {
-        self.recent.iter().fold(Gain::default(), |sum, gain| sum + *gain)
-    }
-
-    /// Pooled over the held-out patches, of `weights` or of what is published.
-    fn held_out_gain(&mut self, weights: Option<&Weights>) -> Result<Gain, BackendError> {
-        let published;
-        let weights = match weights {
-            Some(weights) => weights,
-            None => {
-                published = self.published.weights();
-                &published
-            }
-        };
-        let mut sum = Gain::default();
+    /// `new` against `old` on the held-out patches; against the base image if there is no `old`.
+    fn compare(&mut self, new: &Weights, old: Option<&Weights>) -> Result<Comparison, BackendError> {
+        let mut comparison = Comparison::default();
         for pair in self.buffer.held_out() {
-            let network = error(self.backend.as_mut(), weights, pair)?;
-            sum = sum + Gain { network, base: self.base.error(self.backend.as_mut(), pair)? };
+            let new = error(self.backend.as_mut(), new, pair)?;
+            let old = match old {
+                Some(old) => error(self.backend.as_mut(), old, pair)?,
+                None => self.base.error(self.backend.as_mut(), pair)?,
+            };
+            comparison.push(new, old, usize::MAX);
         }
-        Ok(sum)
+        Ok(comparison)
     }
 
     /// Does one piece of work: a step of the optimiser, or a verdict.
@@ -251,10 +237,10 @@ impl Trainer {
     /// # Errors
     /// [`BackendError`]; the trainer stays as it was and may be asked again.
     pub fn step(&mut self) -> Result<Event, BackendError> {
-        if self.in_force && self.recent.len() == RECENT && self.recent_gain().db() < 0.0 {
+        if self.in_force && self.recent.len() == RECENT && self.recent.gain_db() < 0.0 {
             // The scene has changed and what viewers hold makes it worse: have them show the base image.
             self.in_force = false;
-            let gain = self.recent_gain().db();
+            let gain = self.recent.gain_db();
             self.recent.clear();
             return Ok(Event::Published(self.publish(self.published.weights(), gain)));
         }
@@ -299,20 +285,27 @@ impl Trainer {
     fn verdict(&mut self) -> Result<Option<Publication>, BackendError> {
         // Judged as viewers will see it: on the grid.
         let candidate = self.published.next(&self.average).weights();
-        let new = self.held_out_gain(Some(&candidate))?;
-        let old = if self.in_force { self.held_out_gain(None)?.db() } else { 0.0 };
-        let gain = new.db() - old;
-        tracing::debug!(steps = self.steps, gain_db = new.db(), over_published_db = gain, "verdict");
-        if gain >= self.config.publish_gain_db {
+        let over_base = self.compare(&candidate, None)?;
+        let published = self.published.weights();
+        let over_published =
+            if self.in_force { self.compare(&candidate, Some(&published))? } else { over_base.clone() };
+        let (gain_db, more_db) = (over_base.gain_db(), over_published.gain_db());
+        let certainty = over_published.certainty();
+        tracing::debug!(steps = self.steps, gain_db, more_db, certainty, "verdict");
+        if more_db >= self.config.publish_gain_db
+            && certainty >= self.config.publish_certainty
+            && gain_db > 0.0
+        {
             self.in_force = true;
             self.verdicts_without_gain = 0;
             self.recent.clear();
-            return Ok(Some(self.publish(candidate, new.db())));
+            return Ok(Some(self.publish(candidate, gain_db)));
         }
         self.verdicts_without_gain += 1;
         if self.verdicts_without_gain >= self.config.pause_after {
-            tracing::info!(steps = self.steps, gain_db = new.db(), "training pauses: no gain any more");
+            tracing::info!(steps = self.steps, gain_db, "training pauses: no gain any more");
             self.state = State::Paused;
+            self.gain_at_pause_db = gain_db;
             self.patches_since_pause = 0;
         }
         Ok(None)

@@ -1,0 +1,81 @@
+//! 3x3 convolution with each of its fusions, on the GPU. The CPU's is reached through the network.
+
+use hone_model::arch::Layer;
+use hone_model::reference::{Tensor, conv3x3};
+use hone_model::rng::Rng;
+use hone_runtime::gpu::{Activation, Conv3x3, Gpu, Pass, Size, WeightsBuffer, WeightsLayout};
+
+use super::{SIZES, poison, single};
+use crate::{ROUNDOFF, Report, random, random_tensor};
+
+/// (Cin, Cout): heads, bodies, tails; groups that do not fill up; 64 -> 64 reads its weights from storage.
+const CHANNELS: [(usize, usize); 10] =
+    [(3, 8), (3, 16), (8, 8), (16, 16), (16, 3), (16, 12), (24, 24), (24, 27), (32, 48), (64, 64)];
+
+/// (ReLU, add, scale): every fusion that a network uses.
+const FUSIONS: [(bool, bool, f32); 4] =
+    [(false, false, 1.0), (true, false, 1.0), (false, true, 1.0), (false, true, 0.1)];
+
+/// Runs the table.
+pub fn run(gpu: Option<&mut Gpu>, report: &mut Report) {
+    let Some(gpu) = gpu else { return report.skip() };
+    for (cin, cout) in CHANNELS {
+        for (k, (relu, add, scale)) in FUSIONS.into_iter().enumerate() {
+            // Every channel pair meets every size and every fusion, not all at once.
+            for (h, w) in SIZES.into_iter().skip(k % 2).step_by(2) {
+                one(gpu, report, (cin, cout), (h, w), (relu, add, scale));
+            }
+        }
+    }
+}
+
+fn one(
+    gpu: &mut Gpu,
+    report: &mut Report,
+    (cin, cout): (usize, usize),
+    (h, w): (usize, usize),
+    (relu, add, scale): (bool, bool, f32),
+) {
+    let case = format!("conv3x3 {cin}->{cout} {w}x{h} relu {relu} add {add} scale {scale}");
+    let rng = &mut Rng::new((cin * 1_000_003 + cout * 1_009 + h * 101 + w) as u64);
+    let layer = Layer { name: case.clone(), cin, cout, offset: 0, zero_init: false };
+    let params = random(rng, layer.params());
+    let wide: Vec<f64> = params.iter().map(|&v| f64::from(v)).collect();
+    let (weight, bias) = wide.split_at(layer.weights());
+    let x = random_tensor(rng, cin, h, w);
+    let skip = random_tensor(rng, cout, h, w);
+
+    let mut want = conv3x3(&x, weight, bias);
+    // What the sums would be without cancellation.
+    let abs = |values: &[f64]| -> Vec<f64> { values.iter().map(|v| v.abs()).collect() };
+    let mut magnitude = conv3x3(&Tensor { data: abs(&x.data), ..x.clone() }, &abs(weight), &abs(bias)).data;
+    for (i, v) in want.data.iter_mut().enumerate() {
+        let skip = if add { skip.data[i] } else { 0.0 };
+        *v = if relu { v.max(0.0) } else { *v } * f64::from(scale) + skip;
+        magnitude[i] = magnitude[i] * f64::from(scale) + skip.abs();
+    }
+
+    let size = Size { h, w };
+    let input = Activation::new(gpu, size, cin).expect("a small buffer");
+    let output = Activation::new(gpu, size, cout).expect("a small buffer");
+    let other = Activation::new(gpu, size, cout).expect("a small buffer");
+    input.write(gpu, &single(&x.data));
+    output.write(gpu, &poison(cout, h, w));
+    other.write(gpu, &single(&skip.data));
+    let layout = WeightsLayout::new(vec![layer]);
+    let weights = WeightsBuffer::new(gpu, &layout).expect("a small buffer");
+    weights.write(gpu, &layout.pack(&params));
+    let fused = Conv3x3 { relu, scale };
+    let pass =
+        Pass::conv3x3(gpu, fused, &layout.layers[0], [&weights; 2], [&input, &output], add.then_some(&other));
+    gpu.run(&[&pass]).expect("the device works");
+
+    let (got, border) = output.read(gpu).expect("the device works");
+    assert!(border, "{case}: wrote into the border");
+    let (got, fill) = got.split_at(cout * h * w);
+    assert!(fill.iter().all(|&v| v == 0.0), "{case}: the channels that fill up the last group");
+    // A sum of n rounded products is off by at most n roundoffs of the sum of magnitudes (Higham 2002, eq. 3.5);
+    // scale and add round twice more.
+    let terms = (9 * cin + 1 + 2) as f64;
+    report.check(&case, got, &want.data, |i| terms * ROUNDOFF * magnitude[i]);
+}

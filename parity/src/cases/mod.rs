@@ -1,0 +1,38 @@
+//! The cases, one module for each operation under the oracle's stems.
+
+pub mod bicubic;
+pub mod conv3x3;
+pub mod network;
+pub mod pixel_shuffle;
+pub mod swap;
+pub mod training;
+pub mod yuv_rgb;
+
+use hone_model::reference::Tensor;
+use hone_model::{Colour, colour};
+
+/// Rows and columns around the tiles of 8 and 16 pixels, square, tall and wide.
+const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (5, 17), (16, 16), (33, 15), (35, 67)];
+/// The same for decoded pictures, which are even.
+const EVEN_SIZES: [(usize, usize); 5] = [(2, 2), (4, 18), (16, 16), (34, 14), (18, 66)];
+
+const BT709: Colour = Colour { matrix: colour::Matrix::Bt709, range: colour::Range::Limited };
+
+fn single(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&v| v as f32).collect()
+}
+
+/// The values of a poisoned output: NaN in each of `channels` rounded up to whole groups.
+fn poison(channels: usize, h: usize, w: usize) -> Vec<f32> {
+    vec![f32::NAN; channels.next_multiple_of(4) * h * w]
+}
+
+/// (1, 3, H, W) -> (H, W, 4) with the alpha of 1.
+fn rgba(t: &Tensor) -> Vec<f64> {
+    (0..t.h * t.w)
+        .flat_map(|p| {
+            let at = |c: usize| t.data[c * t.h * t.w + p];
+            [at(0), at(1), at(2), 1.0]
+        })
+        .collect()
+}

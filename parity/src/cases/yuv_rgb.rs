@@ -1,0 +1,52 @@
+//! Decoded planes to RGB: every matrix and range.
+
+use hone_model::Colour;
+use hone_model::colour::{Matrix, Range};
+use hone_model::reference::yuv_rgb;
+use hone_model::rng::Rng;
+use hone_runtime::gpu::{Activation, Gpu, Pass, Planes, Size};
+
+use super::{EVEN_SIZES, poison};
+use crate::{Picture, ROUNDOFF, Report};
+
+/// Sums of four products of magnitude 2.2 at most, interpolated and matrixed in about 12 rounded operations.
+const TOLERANCE: f64 = 12.0 * 4.0 * 2.2 * ROUNDOFF;
+/// What the GPU's RGB is lowered by, as a network's mean is.
+const MEAN: [f32; 3] = [0.25, 0.5, 0.125];
+
+/// Runs the table.
+pub fn run(mut gpu: Option<&mut Gpu>, report: &mut Report) {
+    for matrix in [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020] {
+        for range in [Range::Limited, Range::Full] {
+            for (h, w) in EVEN_SIZES {
+                let case = format!("yuv_rgb {matrix:?} {range:?} {w}x{h}");
+                let colour = Colour { matrix, range };
+                let picture = Picture::new(&mut Rng::new((h * 101 + w) as u64), h, w, colour);
+                let want = yuv_rgb(&picture.yuv());
+                let interleaved: Vec<f64> =
+                    (0..3 * h * w).map(|i| want.data[i % 3 * h * w + i / 3]).collect();
+                let got = hone_cpu::yuv_rgb(&picture.yuv());
+                report.check(&format!("cpu {case}"), &got, &interleaved, |_| TOLERANCE);
+
+                let Some(gpu) = gpu.as_deref_mut() else {
+                    report.skip();
+                    continue;
+                };
+                let size = Size { h, w };
+                let planes = Planes::new(gpu, size).expect("a small picture");
+                let output = Activation::new(gpu, size, 3).expect("a small buffer");
+                planes.write(gpu, &picture.yuv(), MEAN);
+                output.write(gpu, &poison(3, h, w));
+                let pass = Pass::yuv_rgb(gpu, &planes, &output);
+                gpu.run(&[&pass]).expect("the device works");
+                let (got, border) = output.read(gpu).expect("the device works");
+                assert!(border, "{case}: wrote into the border");
+                let (got, fill) = got.split_at(3 * h * w);
+                assert!(fill.iter().all(|&v| v == 0.0), "{case}: the fourth channel");
+                let want: Vec<f64> =
+                    (0..3 * h * w).map(|i| want.data[i] - f64::from(MEAN[i / (h * w)])).collect();
+                report.check(&format!("wgpu {case}"), got, &want, |_| TOLERANCE);
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Comparison and counting.
+
+use std::fmt;
+
+/// What was compared, and how close the closest call was.
+#[derive(Debug, Default)]
+pub struct Report {
+    cases: usize,
+    skipped: usize,
+    /// Largest error over its tolerance: below 1 if all is well.
+    worst: f64,
+}
+
+impl Report {
+    /// Holds each value to its own tolerance.
+    ///
+    /// # Panics
+    /// If a length or a value is off; a NaN is.
+    #[allow(clippy::neg_cmp_op_on_partial_ord, reason = "a NaN must fail")]
+    pub fn check(&mut self, case: &str, got: &[f32], want: &[f64], tolerance: impl Fn(usize) -> f64) {
+        assert_eq!(got.len(), want.len(), "{case}: number of values");
+        for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+            let (error, tolerance) = ((f64::from(got) - want).abs(), tolerance(i));
+            assert!(tolerance > 0.0, "{case}: tolerance at {i}");
+            if !(error <= tolerance) {
+                panic!("{case}: at {i}: {got} against {want}: off by {error:e}, allowed {tolerance:e}");
+            }
+            self.worst = self.worst.max(error / tolerance);
+        }
+        self.cases += 1;
+    }
+
+    /// Holds 8-bit values to `255 * clamp(want)`: half a code value for rounding, and `tolerance` in units of 0..=1.
+    ///
+    /// # Panics
+    /// If a length or a value is off.
+    pub fn check_u8(&mut self, case: &str, got: &[u8], want: &[f64], tolerance: f64) {
+        let got: Vec<f32> = got.iter().map(|&v| f32::from(v)).collect();
+        let want: Vec<f64> = want.iter().map(|v| 255.0 * v.clamp(0.0, 1.0)).collect();
+        self.check(case, &got, &want, |_| 0.5 + 255.0 * tolerance);
+    }
+
+    /// Counts a case that this machine cannot run.
+    pub fn skip(&mut self) {
+        self.skipped += 1;
+    }
+
+    /// Comparisons made.
+    pub fn cases(&self) -> usize {
+        self.cases
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} comparisons, closest at {:.2} of its tolerance", self.cases, self.worst)?;
+        if self.skipped > 0 {
+            write!(f, "; {} SKIPPED: no wgpu adapter", self.skipped)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "off by NaN")]
+    fn a_nan_fails() {
+        Report::default().check("nan", &[f32::NAN], &[0.0], |_| 1.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "off by")]
+    fn a_value_beyond_the_tolerance_fails() {
+        Report::default().check("off", &[1.0, 1.2], &[1.0, 1.0], |_| 0.1);
+    }
+
+    #[test]
+    #[should_panic(expected = "number of values")]
+    fn a_missing_value_fails() {
+        Report::default().check_u8("short", &[1], &[0.0, 0.0], 1.0);
+    }
+
+    #[test]
+    fn eight_bits_are_clamped_and_rounded() {
+        let mut report = Report::default();
+        report.check_u8("clamp", &[0, 255, 128], &[-3.0, 7.0, 0.5], 1e-9);
+        assert_eq!(report.cases(), 1);
+    }
+}

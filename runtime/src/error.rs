@@ -1,0 +1,60 @@
+//! What can fail.
+
+use hone_model::Arch;
+
+/// Longest side of an output picture, in pixels: the texture size that every WebGPU device guarantees, and above 8K.
+pub const SIDE_MAX: usize = 8192;
+
+/// Why an upscaler could not be made or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No graphics adapter is there, or only software ones and those were not allowed.
+    #[error("no {} found: install the GPU's Vulkan driver or use the CPU", if *.software { "graphics adapter" } else { "GPU" })]
+    NoAdapter {
+        /// Whether software adapters would have been taken.
+        software: bool,
+    },
+    /// The adapter does not offer what the shaders need.
+    #[error("{adapter}: cannot open: {reason}")]
+    Open {
+        /// Its name.
+        adapter: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The device was lost or failed; everything on it is gone.
+    #[error("{adapter}: {reason}")]
+    Lost {
+        /// Its name.
+        adapter: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Weights of another architecture; those in force stay.
+    #[error("weights of {got} for an upscaler of {have}")]
+    Arch {
+        /// The upscaler's.
+        have: Arch,
+        /// The weights'.
+        got: Arch,
+    },
+    /// A side of the output would be longer than [`SIDE_MAX`].
+    #[error("picture of {w}x{h}: its output has a side over {SIDE_MAX}")]
+    Side {
+        /// Columns of the input.
+        w: usize,
+        /// Rows of the input.
+        h: usize,
+    },
+    /// The adapter cannot hold one of the buffers.
+    #[error("{adapter}: a buffer of {bytes} bytes is over its limit of {limit}")]
+    Buffer {
+        /// The adapter's name.
+        adapter: String,
+        /// What was needed.
+        bytes: u64,
+        /// What it offers.
+        limit: u64,
+    },
+}

@@ -1,0 +1,76 @@
+// bicubic: rgba = round(255 * clamp(bicubic(x) + mean + pixel_shuffle(residual)?)), the end of every frame
+// Shapes  x (1,HP,WP) vec4 f32, RGB minus mean | residual (groups of 3*S*S,HP,WP) vec4 f32 | rgba (S*H,S*W) u32, R in the low byte
+// Launch  grid (ceil(S*W/8), ceil(S*H/8), 1)  workgroup 8x8, one output pixel a thread
+// Limits  S 1 to 4; at S = 1 it is x itself
+// Cost    about 160*S*S*H*W flop; 16*H*W + 4*S*S*H*W B, and 12*S*S*H*W B more with RESIDUAL
+// Oracle  model/src/reference/bicubic.rs, pixel_shuffle.rs | Cases parity/src/cases/bicubic.rs
+
+// Pixel (i, j) of group g is at (g*HP + i+1)*WP + j+1 (see conv3x3).
+struct Size { w: u32, h: u32, wp: u32, hp: u32 }
+
+override S: u32;
+override RESIDUAL: bool;
+override MEAN_R: f32;
+override MEAN_G: f32;
+override MEAN_B: f32;
+
+@group(0) @binding(0) var<uniform> size: Size;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> residual: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> rgba: array<u32>;
+
+// Weights of the taps at floor-1 to floor+2 for a centre `t` in 0..1 after floor: Keys 1981, eq. 15, a = -1/2.
+fn keys(t: f32) -> vec4<f32> {
+    let u = 1.0 - t;
+    return vec4(
+        -0.5 * t * u * u,
+        (1.5 * t - 2.5) * t * t + 1.0,
+        (1.5 * u - 2.5) * u * u + 1.0,
+        -0.5 * u * t * t,
+    );
+}
+
+// The pixel at (i, j), with the edge repeated.
+fn pixel(i: i32, j: i32) -> vec3<f32> {
+    let row = u32(clamp(i, 0, i32(size.h) - 1));
+    let col = u32(clamp(j, 0, i32(size.w) - 1));
+    return x[(row + 1u) * size.wp + col + 1u].xyz;
+}
+
+fn line(i: i32, j: i32, weights: vec4<f32>) -> vec3<f32> {
+    return weights.x * pixel(i, j) + weights.y * pixel(i, j + 1) + weights.z * pixel(i, j + 2)
+        + weights.w * pixel(i, j + 3);
+}
+
+fn shuffled(c: u32, i: u32, j: u32) -> f32 {
+    let channel = (c * S + i % S) * S + j % S;
+    return residual[(channel / 4u * size.hp + i / S + 1u) * size.wp + j / S + 1u][channel % 4u];
+}
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = id.y;
+    let j = id.x;
+    if j >= size.w * S || i >= size.h * S {
+        return;
+    }
+    var rgb: vec3<f32>;
+    if S == 1u {
+        rgb = pixel(i32(i), i32(j));
+    } else {
+        // Pixel centres are aligned: output k of a phase sits at (k + 0.5) / S - 0.5 of the input.
+        let centre = (vec2(f32(i % S), f32(j % S)) + 0.5) / f32(S) - 0.5;
+        let first = vec2<i32>(floor(centre)) - 1 + vec2<i32>(vec2(i / S, j / S));
+        let row_weights = keys(fract(centre.x));
+        let col_weights = keys(fract(centre.y));
+        rgb = row_weights.x * line(first.x, first.y, col_weights)
+            + row_weights.y * line(first.x + 1, first.y, col_weights)
+            + row_weights.z * line(first.x + 2, first.y, col_weights)
+            + row_weights.w * line(first.x + 3, first.y, col_weights);
+    }
+    rgb += vec3(MEAN_R, MEAN_G, MEAN_B);
+    if RESIDUAL {
+        rgb += vec3(shuffled(0u, i, j), shuffled(1u, i, j), shuffled(2u, i, j));
+    }
+    rgba[i * size.w * S + j] = pack4x8unorm(vec4(clamp(rgb, vec3(0.0), vec3(1.0)), 1.0));
+}

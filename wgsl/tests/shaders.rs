@@ -1,0 +1,104 @@
+//! What a shader file must be: listed, described and translatable to every platform's language.
+
+use std::collections::BTreeSet;
+use std::{fs, path::Path};
+
+use hone_wgsl::{SHADERS, Shader};
+use naga::back::{self, PipelineConstants, pipeline_constants::process_overrides};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+
+#[test]
+fn the_table_lists_every_file() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/shaders");
+    let files: BTreeSet<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let table: BTreeSet<String> = SHADERS.iter().map(|s| s.name.to_owned()).collect();
+    assert_eq!(files, table);
+}
+
+#[test]
+fn every_header_is_complete_and_names_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for Shader { name, source } in SHADERS {
+        let lines: Vec<&str> = source.lines().collect();
+        assert!(lines[0].starts_with(&format!("// {name}: ")), "{name}: {}", lines[0]);
+        for (line, key) in lines[1..].iter().zip(["Shapes", "Launch", "Limits", "Cost", "Oracle"]) {
+            let rest = line.strip_prefix(&format!("// {key}"));
+            assert!(rest.is_some_and(|r| r.starts_with("  ") && r.len() > 10), "{name}: {key}: {line}");
+        }
+        let (oracle, cases) =
+            lines[5].trim_start_matches("// Oracle").split_once("| Cases").expect("oracle and cases");
+        let oracle = oracle.split(',').next().unwrap().trim();
+        for path in [oracle, cases.trim()] {
+            assert!(root.join(path).is_file(), "{name}: no file {path}");
+            assert_eq!(Path::new(path).file_stem().unwrap().to_str(), Some(*name));
+        }
+    }
+}
+
+#[test]
+fn no_extension_is_enabled() {
+    for Shader { name, source } in SHADERS {
+        assert!(!source.lines().any(|l| l.starts_with("enable ") || l.starts_with("requires ")), "{name}");
+    }
+}
+
+/// Values like those of `live-4x16-x2`; both truths of each flag are tried.
+fn constants(flag: bool) -> PipelineConstants {
+    let flag = f64::from(u8::from(flag));
+    [
+        ("IN_GROUPS", 4.0),
+        ("OUT_GROUPS", 3.0),
+        ("GROUPS", 3.0),
+        ("SCALE", 0.1),
+        ("S", 2.0),
+        ("C", 3.0),
+        ("MEAN_R", 0.4),
+        ("MEAN_G", 0.4),
+        ("MEAN_B", 0.4),
+        ("RELU", flag),
+        ("ADD", flag),
+        ("RESIDUAL", flag),
+        ("WEIGHTS_IN_UNIFORM", flag),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+fn compiled(shader: &Shader, constants: &PipelineConstants) -> (naga::Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(shader.source).expect("parses");
+    let validate = |module: &naga::Module| {
+        Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(module).expect("is valid")
+    };
+    let info = validate(&module);
+    let declared = |name: &String| module.overrides.iter().any(|(_, o)| o.name.as_ref() == Some(name));
+    let constants =
+        constants.iter().filter(|(name, _)| declared(name)).map(|(n, v)| (n.clone(), *v)).collect();
+    let (module, info) = process_overrides(&module, &info, None, &constants).expect("takes its constants");
+    (module.into_owned(), info.into_owned())
+}
+
+#[test]
+fn every_shader_translates_to_spirv_msl_and_hlsl() {
+    for shader in SHADERS {
+        for flag in [false, true] {
+            let (module, info) = compiled(shader, &constants(flag));
+            let spirv = back::spv::write_vec(&module, &info, &back::spv::Options::default(), None).unwrap();
+            assert_eq!(spirv[0], 0x0723_0203, "{}: SPIR-V's magic number", shader.name);
+
+            let options = back::msl::Options { fake_missing_bindings: true, ..Default::default() };
+            let pipeline = back::msl::PipelineOptions::default();
+            let (msl, _) = back::msl::write_string(&module, &info, &options, &pipeline).unwrap();
+            assert!(msl.contains("kernel void"), "{}: {msl}", shader.name);
+
+            let mut hlsl = String::new();
+            let options = back::hlsl::Options { fake_missing_bindings: true, ..Default::default() };
+            let pipeline = back::hlsl::PipelineOptions::default();
+            back::hlsl::Writer::new(&mut hlsl, &options, &pipeline).write(&module, &info, None).unwrap();
+            assert!(hlsl.contains("[numthreads("), "{}: {hlsl}", shader.name);
+        }
+    }
+}
