@@ -14,6 +14,8 @@ use crate::patch::{self, PatchError, Place, Purpose};
 const CANDIDATES: usize = 8;
 /// Source frames kept until the decoder has returned theirs; it reorders by no more.
 const FRAMES_IN_FLIGHT_MAX: usize = 16;
+/// Squared luma error a pixel below which a place teaches nothing: 51 dB, as in a fade to black.
+const ERROR_MIN: f64 = 0.5;
 /// JPEG quality of a patch, 4:4:4: the coding error stays well below that of the decoded stream.
 pub const PATCH_QUALITY: u8 = 90;
 
@@ -107,7 +109,8 @@ impl Camera {
     }
 
     /// The message for one patch of the newest frame. To learn from: the worst of a few random places; to judge
-    /// by: a random place. None before the first frame, or if the frame is smaller than a patch.
+    /// by: a random place. None before the first frame, if the frame is smaller than a patch, or if there is
+    /// nothing to learn from it.
     ///
     /// # Errors
     /// [`Error::Patch`].
@@ -135,7 +138,11 @@ impl Camera {
                 worst = Some((error, place));
             }
         }
-        let Some((_, place)) = worst else { return Ok(None) };
+        let Some((error, place)) = worst else { return Ok(None) };
+        let pixels = usize::from(side).pow(2) * s * s;
+        if purpose == Purpose::Learn && error < ERROR_MIN * pixels as f64 {
+            return Ok(None);
+        }
         let hr = patch::hr_rgb8(source, place, s);
         Ok(Some((source.pts_us, patch::encode(place, purpose, &hr, s, self.config.patch_quality)?)))
     }

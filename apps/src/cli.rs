@@ -1,5 +1,6 @@
 //! What the binaries share: logs, errors, Ctrl-C, files of settings.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,11 +37,18 @@ impl From<Device> for Preference {
     }
 }
 
+/// Libraries that warn of every session that ends, cleanly or not; what matters of it comes back as an error.
+const QUIET: &str = "moq_net=error,web_transport_quinn=error";
+
 /// Runs a binary's body: logs to stderr, stops on Ctrl-C, one line for an error.
 pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result<()>) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HONE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_log));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default_log},{QUIET}")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -8,6 +8,18 @@ use hone_runtime::{Mode, Preference, Upscaler};
 
 use crate::picture;
 
+/// Why an update was refused. The weights in force stay, the next snapshot heals.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It is damaged, or does not follow the weights in force.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// The device did not take the weights.
+    #[error(transparent)]
+    Device(#[from] hone_runtime::Error),
+}
+
 /// Shows one stream.
 pub struct Screen {
     decoder: Decoder,
@@ -34,14 +46,13 @@ impl Screen {
     /// Takes a model update; the weights change between two frames.
     ///
     /// # Errors
-    /// [`UpdateError`]: the weights in force stay, the next snapshot heals.
-    pub fn update(&mut self, bytes: &[u8]) -> Result<Header, UpdateError> {
+    /// [`Error`]: the weights in force stay, the next snapshot heals.
+    pub fn update(&mut self, bytes: &[u8]) -> Result<Header, Error> {
         let next = update::apply(&self.held, bytes)?;
         let header = update::header(bytes)?;
-        if self.upscaler.set_weights(&next.weights()).is_ok() {
-            self.held = next;
-            self.gain_db = header.gain_db;
-        }
+        self.upscaler.set_weights(&next.weights())?;
+        self.held = next;
+        self.gain_db = header.gain_db;
         Ok(header)
     }
 

@@ -86,9 +86,6 @@ impl Options {
             Backend::Cuda => bail!("trainer.backend = \"cuda\": {}", hone_kernels::unavailable()),
             Backend::Auto | Backend::Cpu => Box::new(CpuTrainer::new(weights)),
         };
-        if self.backend == Backend::Auto {
-            tracing::info!(reason = %hone_kernels::unavailable(), "training on the CPU");
-        }
         Ok(Trainer::new(backend, origin, self.learn)?)
     }
 }
@@ -117,7 +114,15 @@ pub async fn run(
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
     // Refuse bad options, or a backend that is not there, now and not at the first stream.
-    options.trainer(options.arch(2)?)?;
+    let trainer = options.trainer(options.arch(2)?)?;
+    match options.backend {
+        Backend::Auto => {
+            let reason = hone_kernels::unavailable();
+            tracing::info!(backend = trainer.backend(), %reason, "trainer chosen");
+        }
+        Backend::Cuda | Backend::Cpu => tracing::info!(backend = trainer.backend(), "trainer chosen"),
+    }
+    drop(trainer);
     let mut streams = JoinSet::new();
     loop {
         let subscription = tokio::select! {

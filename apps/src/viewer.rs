@@ -1,7 +1,7 @@
 //! Receives a stream and its weights, and hands upscaled frames to a sink.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -30,6 +30,10 @@ pub struct Options {
 
 /// How far a group may fall behind before it is skipped.
 const LATE_MAX: Duration = Duration::from_secs(2);
+
+/// How long after the last frame an update may come that was sent before it: every viewer of a stream ends with
+/// the same weights.
+const LAST_UPDATE: Duration = Duration::from_secs(1);
 
 /// What is known of a stream before its first frame.
 #[derive(Clone, Debug)]
@@ -121,46 +125,66 @@ pub async fn run<S: Sink + 'static>(
         subscription = client.subscribe(name) => subscription?,
         () = stopped(&stop) => bail!("stopped before stream `{name}` began"),
     };
-    let mut catalog = subscription.track(Track::Catalog, Delivery::All).await?;
-    let catalog = catalog.next().await?.context("the stream ended without a catalog")?;
-    let stream = read(&Catalog::parse(&catalog.payload)?)?;
-    let delivery = if options.every_frame { Delivery::All } else { Delivery::Latest { max_age: LATE_MAX } };
-    let mut video = subscription.track(Track::Video, delivery).await?;
-    // Old versions are of no use: a group opens with a snapshot of everything before it.
-    let mut model = subscription.track(Track::Model, Delivery::Latest { max_age: Duration::ZERO }).await?;
+    let tracks = async {
+        let mut catalog = subscription.track(Track::Catalog, Delivery::All).await?;
+        let catalog = catalog.next().await?.context("the stream ended without a catalog")?;
+        let stream = read(&Catalog::parse(&catalog.payload)?)?;
+        let delivery =
+            if options.every_frame { Delivery::All } else { Delivery::Latest { max_age: LATE_MAX } };
+        let video = subscription.track(Track::Video, delivery).await?;
+        // Old versions are of no use: a group opens with a snapshot of everything before it.
+        let model = subscription.track(Track::Model, Delivery::Latest { max_age: Duration::ZERO }).await?;
+        anyhow::Ok((stream, video, model))
+    };
+    let (stream, mut video, mut model) = tokio::select! {
+        tracks = tracks => tracks?,
+        () = stopped(&stop) => bail!("stopped before stream `{name}` began"),
+    };
 
     let (to_screen, inbox) = tokio::sync::mpsc::channel(SCREEN_QUEUE);
-    let (done, screening) = mpsc::sync_channel(1);
     let screen_stop = stop.clone();
     let showing = tokio::task::spawn_blocking(move || {
         let mut show = Show { inbox, options, sink, received: Received::default(), stop: screen_stop };
-        let result = show.run(&stream);
-        // The reading side may already be gone.
-        let _ = done.send(());
-        result.map(|()| (show.received, show.sink))
+        show.run(&stream).map(|()| (show.received, show.sink))
     });
-    drop(screening);
-    let mut model_open = true;
-    loop {
-        let input = tokio::select! {
-            biased;
-            message = model.next(), if model_open => match message {
-                Ok(Some(message)) => Input::Model(message),
-                Ok(None) => { model_open = false; continue }
-                Err(error) => return Err(error.into()),
-            },
-            message = video.next() => match message? {
-                Some(message) => Input::Video(message),
-                None => break,
-            },
-            () = stopped(&stop) => break,
-        };
-        if to_screen.send(input).await.is_err() {
-            break;
+    let reading = async {
+        let mut model_open = true;
+        loop {
+            let input = tokio::select! {
+                biased;
+                message = model.next(), if model_open => match message? {
+                    Some(message) => Input::Model(message),
+                    None => { model_open = false; continue }
+                },
+                message = video.next() => match message? {
+                    Some(message) => Input::Video(message),
+                    None => break,
+                },
+                () = stopped(&stop) => return Ok(()),
+                // The screen has failed: its own error says why.
+                () = to_screen.closed() => return Ok(()),
+            };
+            if to_screen.send(input).await.is_err() {
+                return Ok(());
+            }
         }
-    }
+        let last_updates = async {
+            while let Ok(Some(message)) = model.next().await {
+                if to_screen.send(Input::Model(message)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        if model_open && tokio::time::timeout(LAST_UPDATE, last_updates).await.is_err() {
+            tracing::debug!("the model track did not end with the video");
+        }
+        anyhow::Ok(())
+    };
+    let read = reading.await;
+    // What has come is shown, and the sink closed, also when the connection was lost.
     drop(to_screen);
-    showing.await?
+    let shown = showing.await??;
+    read.map(|()| shown)
 }
 
 fn read(catalog: &Catalog) -> Result<Stream> {
