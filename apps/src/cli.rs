@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn example_files_parse_and_unknown_keys_are_refused_with_their_line() {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-        settings::<crate::settings::Server>(Some(&examples.join("server.toml"))).unwrap();
+        let server: crate::settings::Server = settings(Some(&examples.join("server.toml"))).unwrap();
+        assert_eq!(server.trainer, crate::server::Options::default(), "the example shows the defaults");
         settings::<crate::settings::Client>(Some(&examples.join("sender.toml"))).unwrap();
         settings::<crate::settings::Client>(Some(&examples.join("viewer.toml"))).unwrap();
         let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,11 +19,11 @@ use hone_transport::{Client, Server, hex};
 
 use crate::page::{self, Crop};
 use crate::picture;
-use crate::plain::Plain;
+use crate::plain;
 use crate::quality::Truth;
 use crate::report::{Backends, FrameRow, Report, Run};
 use crate::screen::Screen;
-use crate::sender::{self, Pace, Plan, Rate, STOP_POLL, Sent};
+use crate::sender::{self, Pace, Plan, Rate, STOP_POLL};
 use crate::server::{self, Watch};
 use crate::viewer::{self, Shown, Sink, Stream};
 
@@ -140,6 +140,14 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     let sent = sent?;
     serving.await??;
 
+    let Measure { mut rows, crops, .. } = measure;
+    anyhow::ensure!(!rows.is_empty(), "stopped before the first frame was shown");
+    eprintln!("measuring plain H.264 with the same bits");
+    let (frames, bytes) = (rows.len(), sent.video_bytes + sent.patch_bytes);
+    let plain = tokio::task::block_in_place(|| plain::run(|| open(&options), &plan, frames, bytes))?;
+    for (row, quality) in rows.iter_mut().zip(&plain.quality) {
+        row.plain = *quality;
+    }
     let state = shared.lock();
     let run = Run {
         clip: options
@@ -155,20 +163,16 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
         video_bytes: sent.video_bytes,
         patch_bytes: sent.patch_bytes,
         model_bytes: received.model_bytes,
-        plain_bytes: measure.plain.bytes,
+        plain_bytes: plain.bytes,
         versions: received.updates,
         frames_dropped: received.dropped + sent.frames.saturating_sub(received.frames + received.dropped),
         clock_slowdown: slowdown,
         training_steps: state.steps,
     };
     drop(state);
-    anyhow::ensure!(!measure.rows.is_empty(), "stopped before the first frame was shown");
-    let report = Report::new(&run, &measure.rows);
+    let report = Report::new(&run, &rows);
     write(&options.out.join("report.json"), serde_json::to_string_pretty(&report)?.as_bytes())?;
-    write(
-        &options.out.join("report.html"),
-        page::render(&report, &measure.rows, &measure.crops)?.as_bytes(),
-    )?;
+    write(&options.out.join("report.html"), page::render(&report, &rows, &crops)?.as_bytes())?;
     Ok(report)
 }
 
@@ -194,7 +198,7 @@ fn announce(
     eprintln!("network  {arch}, trained on {trainer}, shown by {viewer}");
     if slowdown > 1.0 {
         eprintln!(
-            "clock    slowed {slowdown:.1} times: without a GPU this machine cannot show and learn in real time; \
+            "clock    slowed {slowdown:.1} times: this machine cannot show, learn and measure in real time; \
              no frame is skipped"
         );
     }
@@ -226,8 +230,8 @@ fn choose_slowdown(options: &Options, plan: &Plan, info: &Info, arch: Arch) -> R
 }
 
 /// Cost of everything but the network for one shown pixel, on two cores without an assembler for openh264:
-/// conversion, three comparisons, two encoders and a decoder.
-const MEASURE_NS_PER_PIXEL: f64 = 60.0;
+/// decoding, conversion, two comparisons, recording.
+const MEASURE_NS_PER_PIXEL: f64 = 40.0;
 
 fn round_up(v: f64) -> f64 {
     (v * 10.0).ceil() / 10.0
@@ -238,8 +242,6 @@ struct Shared {
     state: Mutex<Progress>,
     moved: Condvar,
     stop: Arc<AtomicBool>,
-    /// Bytes sent so far, video and patches.
-    sent_bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -256,7 +258,7 @@ struct Progress {
 
 impl Shared {
     fn new(stop: Arc<AtomicBool>) -> Self {
-        Self { state: Mutex::default(), moved: Condvar::new(), stop, sent_bytes: AtomicU64::new(0) }
+        Self { state: Mutex::default(), moved: Condvar::new(), stop }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
@@ -310,10 +312,6 @@ impl Pace for Slowed {
     fn captured(&mut self, frame: &Frame) {
         self.shared.lock().captured.push_back((frame.clone(), Instant::now()));
     }
-
-    fn sent(&mut self, sent: &Sent) {
-        self.shared.sent_bytes.store(sent.video_bytes + sent.patch_bytes, Ordering::Relaxed);
-    }
 }
 
 /// Draws the progress line until it is aborted.
@@ -357,7 +355,6 @@ struct Measure {
     shared: Arc<Shared>,
     raw: Option<Recorder>,
     shown: Option<(Encoder, Recorder)>,
-    plain: Plain,
     bicubic: Vec<u8>,
     rows: Vec<FrameRow>,
     crops: Vec<Crop>,
@@ -367,7 +364,6 @@ struct Measure {
 impl Measure {
     fn new(out: &Path, plan: Plan, shared: Arc<Shared>) -> Result<Self> {
         Ok(Self {
-            plain: Plain::new(&plan)?,
             plan,
             out: out.to_owned(),
             shared,
@@ -413,9 +409,6 @@ impl Sink for Measure {
             state.captured.drain(..at);
             state.captured.pop_front().context("a frame was shown twice")?
         };
-        self.plain.frame(&truth, self.shared.sent_bytes.load(Ordering::Relaxed))?;
-        let plain = self.plain.take(pts_us).context("the plain stream lost a frame")?;
-        let plain = hone_cpu::rgb8_from_yuv(&picture::yuv420(&plain));
         let truth = Truth::new(&truth);
         let hone = truth.quality(shown.rgba, 4);
         let bicubic = match shown.mode {
@@ -427,10 +420,10 @@ impl Sink for Measure {
         };
         let t_s = pts_us as f64 / 1e6;
         let latency_ms = (now - captured).as_secs_f64() * 1e3;
-        self.rows.push(FrameRow { t_s, bicubic, hone, plain: truth.quality(&plain, 3), latency_ms });
+        self.rows.push(FrameRow { t_s, bicubic, hone, plain: hone, latency_ms });
         if t_s >= self.next_crop_s && shown.mode == Mode::Network {
             self.next_crop_s = 1.8 * t_s;
-            self.crops.push(crop(t_s, &truth, [&plain, &self.bicubic, shown.rgba], self.plan.hr));
+            self.crops.push(crop(t_s, &truth, &self.bicubic, shown.rgba, self.plan.hr));
         }
         if let Some((encoder, recorder)) = &mut self.shown {
             let (width, height) = self.plan.hr;
@@ -456,7 +449,7 @@ impl Sink for Measure {
 }
 
 /// The square where the network gained most over bicubic.
-fn crop(t_s: f64, truth: &Truth, [plain, bicubic, hone]: [&[u8]; 3], (width, height): (u32, u32)) -> Crop {
+fn crop(t_s: f64, truth: &Truth, bicubic: &[u8], hone: &[u8], (width, height): (u32, u32)) -> Crop {
     let (w, h) = (width as usize, height as usize);
     let side = CROP_SIDE.min(w).min(h);
     let error = |shown: &[u8], y: usize, x: usize| -> i64 {
@@ -479,5 +472,5 @@ fn crop(t_s: f64, truth: &Truth, [plain, bicubic, hone]: [&[u8]; 3], (width, hei
         let rows = (y..y + side).map(|row| &image[(row * w + x) * channels..][..side * channels]);
         rows.flat_map(|row| row.chunks_exact(channels)).flat_map(|p| [p[0], p[1], p[2]]).collect()
     };
-    Crop { t_s, side: side as u16, rgb: [cut(plain, 3), cut(bicubic, 4), cut(hone, 4), cut(truth.rgb(), 3)] }
+    Crop { t_s, side: side as u16, rgb: [cut(bicubic, 4), cut(hone, 4), cut(truth.rgb(), 3)] }
 }

@@ -2,6 +2,7 @@
 //! ([`camera`], [`learner`], [`screen`]), then the task that moves its bytes ([`sender`], [`server`], [`viewer`]).
 #![forbid(unsafe_code)]
 
+pub mod base;
 pub mod camera;
 pub mod cli;
 pub mod demo;

@@ -1,69 +1,84 @@
-//! The opponent: plain H.264 at full resolution, given every bit that Hone spends.
+//! The opponent: plain H.264 at full resolution, given every bit that Hone spent.
 
-use std::collections::VecDeque;
-
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hone_media::decode::{self, Decoder};
 use hone_media::encode::Encoder;
 use hone_media::frame::Frame;
+use hone_media::source::Source;
 
-use crate::sender::Plan;
+use crate::picture;
+use crate::quality::{Quality, Truth};
+use crate::sender::{Plan, fit};
 
-/// Frames between two corrections of the bitrate.
-const CORRECT_EVERY: u64 = 12;
-/// Seconds over which a difference in bits is made good.
-const HORIZON_S: f64 = 3.0;
+/// Share of the rate at which the encoder is tried a second time. At the largest quantiser it spends more than it
+/// is asked to; between two trials the rate that spends just what Hone did is found.
+const SECOND_TRIAL: f64 = 0.75;
+/// The encoder's own miss that is not worth a correction.
+const CLOSE: f64 = 0.01;
 
-/// Codes the same frames with the same encoder at HR size, keeping level with Hone's bits.
+/// The same frames, coded once at HR size.
 pub struct Plain {
-    encoder: Encoder,
-    decoder: Decoder,
-    kbps: f64,
-    frames: u64,
-    /// Bytes so far.
+    /// Bytes spent.
     pub bytes: u64,
-    decoded: VecDeque<Frame>,
+    /// Quality of each frame, in order.
+    pub quality: Vec<Quality>,
 }
 
-impl Plain {
-    /// Opens the codecs at the plan's total rate.
-    ///
-    /// # Errors
-    /// What they say of the settings.
-    pub fn new(plan: &Plan) -> Result<Self> {
-        let kbps = plan.video_kbps + plan.patch_kbps;
-        Ok(Self {
-            encoder: Encoder::new(&plan.encode(plan.hr, kbps))?,
-            decoder: Decoder::new(decode::Limits::default())?,
-            kbps,
-            frames: 0,
-            bytes: 0,
-            decoded: VecDeque::new(),
-        })
-    }
-
-    /// Codes a frame. `hone_bytes` is what Hone has sent up to and with this frame, video and patches.
-    ///
-    /// # Errors
-    /// What the codecs say.
-    pub fn frame(&mut self, frame: &Frame, hone_bytes: u64) -> Result<()> {
-        let packet = self.encoder.encode(&frame.image, frame.pts_us, false)?;
-        self.bytes += packet.data.len() as u64;
-        self.frames += 1;
-        if self.frames.is_multiple_of(CORRECT_EVERY) {
-            let behind_kbps = (hone_bytes as f64 - self.bytes as f64) / 125.0 / HORIZON_S;
-            let kbps = (self.kbps + behind_kbps).clamp(0.1 * self.kbps, 2.0 * self.kbps);
-            self.encoder.set_bitrate_kbps(kbps as u32)?;
-        }
-        self.decoded.extend(self.decoder.decode(&packet.data, packet.pts_us)?);
+/// Codes the first `frames` frames of what `open` gives with the same encoder and keyframe interval, at the rate
+/// that spends `bytes`.
+///
+/// # Errors
+/// What the source or the codecs say.
+pub fn run(
+    open: impl Fn() -> Result<Box<dyn Source>> + Sync,
+    plan: &Plan,
+    frames: usize,
+    bytes: u64,
+) -> Result<Plain> {
+    let asked = bytes as f64 / 125.0 / (frames as f64 / plan.fps);
+    let spends = |kbps: f64| -> Result<f64> {
+        let mut sum = 0;
+        encode(&open, plan, frames, kbps, |packet, _| {
+            sum += packet.len() as u64;
+            Ok(())
+        })?;
+        Ok(sum as f64)
+    };
+    let (first, second) = rayon::join(|| spends(asked), || spends(SECOND_TRIAL * asked));
+    let (first, second, wanted) = (first?, second?, bytes as f64);
+    let kbps = if (first / wanted - 1.0).abs() < CLOSE || first <= second {
+        asked
+    } else {
+        // On the line through both trials, a little beyond the second at most.
+        let share = 1.0 - (1.0 - SECOND_TRIAL) * (first - wanted) / (first - second);
+        asked * share.clamp(0.5, 1.2)
+    };
+    let mut decoder = Decoder::new(decode::Limits::default())?;
+    let mut plain = Plain { bytes: 0, quality: Vec::with_capacity(frames) };
+    encode(&open, plan, frames, kbps, |packet, frame| {
+        plain.bytes += packet.len() as u64;
+        let decoded = decoder.decode(packet, frame.pts_us)?;
+        let decoded = decoded.first().context("the plain stream lost a frame")?;
+        let shown = hone_cpu::rgb8_from_yuv(&picture::yuv420(decoded));
+        plain.quality.push(Truth::new(frame).quality(&shown, 3));
         Ok(())
-    }
+    })?;
+    Ok(plain)
+}
 
-    /// The decoded frame at `pts_us`, once it is there.
-    pub fn take(&mut self, pts_us: i64) -> Option<Frame> {
-        while self.decoded.front().is_some_and(|frame| frame.pts_us < pts_us) {
-            self.decoded.pop_front();
-        }
-        self.decoded.pop_front_if(|frame| frame.pts_us == pts_us)
+fn encode(
+    open: &(impl Fn() -> Result<Box<dyn Source>> + Sync),
+    plan: &Plan,
+    frames: usize,
+    kbps: f64,
+    mut each: impl FnMut(&[u8], &Frame) -> Result<()>,
+) -> Result<()> {
+    let mut source = open()?;
+    let mut encoder = Encoder::new(&plan.encode(plan.hr, kbps.clamp(8.0, 100_000.0)))?;
+    for _ in 0..frames {
+        let Some(frame) = source.next_frame()? else { break };
+        let frame = fit(frame, plan.hr, plan.scale)?;
+        each(&encoder.encode(&frame.image, frame.pts_us, false)?.data, &frame)?;
     }
+    Ok(())
 }

@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use crate::picture;
 
-/// PSNR of identical pictures, in place of infinity.
-const PSNR_MAX_DB: f64 = 100.0;
+/// Highest PSNR: beyond, nothing can be seen, and a single black frame must not outweigh a second of video.
+const PSNR_MAX_DB: f64 = 60.0;
 
 /// One frame's quality.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -169,8 +169,6 @@ pub trait Pace: Send {
     fn wait(&mut self, pts_us: i64) -> bool;
     /// Is told of each frame at the size that viewers show, just before it is coded.
     fn captured(&mut self, _frame: &Frame) {}
-    /// Is told what has been sent, before and after the patches that follow a frame.
-    fn sent(&mut self, _sent: &Sent) {}
 }
 
 /// The source's own pace, until `stop` is set.
@@ -255,7 +253,6 @@ pub fn run(
         let packet = camera.frame(&frame, false)?;
         sent.frames += 1;
         sent.video_bytes += packet.data.len() as u64;
-        pace.sent(&sent);
         video.write(packet.keyframe, packet.pts_us, packet.data.into())?;
 
         let since_us =
@@ -276,7 +273,6 @@ pub fn run(
             sent.patch_bytes += bytes;
             patches.write((sent.patches - 1).is_multiple_of(PATCHES_PER_GROUP), pts_us, message.into())?;
         }
-        pace.sent(&sent);
         tracing::trace!(
             pts_us = frame.pts_us,
             video = sent.video_bytes,
@@ -309,7 +305,7 @@ mod tests {
         for (w, h) in [(1920, 1080), (1918, 1078), (1280, 720), (640, 362), (1080, 1920), (426, 240)] {
             for scale in 1..=4 {
                 let plan = Plan::new(&info(w, h), scale, None, Rate::Total(600.0)).unwrap();
-                assert!(plan.lr.0 % 2 == 0 && plan.lr.1 % 2 == 0);
+                assert!(plan.lr.0.is_multiple_of(2) && plan.lr.1.is_multiple_of(2));
                 assert_eq!(plan.hr, (plan.lr.0 * scale, plan.lr.1 * scale));
                 assert!(plan.hr.0 <= w && plan.hr.1 <= h && plan.hr.0 + 2 * scale > w, "{plan:?}");
             }

@@ -80,7 +80,7 @@ impl Options {
     /// # Errors
     /// If the backend was asked for by name and is not there.
     pub fn trainer(&self, arch: Arch) -> Result<Trainer> {
-        let origin = Origin::Seed(self.learn.seed);
+        let origin = Origin::best(arch, self.learn.seed);
         let weights = Published::origin(arch, origin).weights();
         let backend: Box<dyn TrainBackend> = match self.backend {
             Backend::Cuda => bail!("trainer.backend = \"cuda\": {}", hone_kernels::unavailable()),

@@ -2,6 +2,7 @@
 
 use hone_model::Yuv420;
 use hone_model::reference::bicubic_taps;
+use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::map::{GROUP_RGB, Map};
@@ -24,6 +25,7 @@ impl Taps {
     }
 
     /// Output row `y` of a three-channel map, upscaled: (s·W, 4), the fourth channel unspecified.
+    #[inline(always)]
     pub fn row(&self, src: &Map, y: usize, out: &mut [f32]) {
         assert_eq!((src.group, out.len()), (GROUP_RGB, src.w * self.s * GROUP_RGB));
         let clamp = |i: isize, len: usize| i.clamp(0, len as isize - 1) as usize;
@@ -96,9 +98,12 @@ pub fn upscale_bicubic(picture: &Yuv420, s: usize, rgba: &mut [u8]) {
         picture.h * s
     );
     let taps = Taps::new(s);
+    let arch = Arch::new();
     rgba.par_chunks_exact_mut(picture.w * s * 4).enumerate().for_each(|(y, rgba)| {
         let mut line = vec![0.0; picture.w * s * GROUP_RGB];
-        Output::Base(&taps).row(&map, y, &mut line);
-        store_rgba(&line, rgba);
+        arch.dispatch(|| {
+            Output::Base(&taps).row(&map, y, &mut line);
+            store_rgba(&line, rgba);
+        });
     });
 }

@@ -180,6 +180,10 @@ impl Row<'_> {
     /// Apart from [`Self::tile`], and with an array of its own, so that every index here is a constant once the
     /// loops over P and V are unrolled: only then does the compiler keep the sums in registers.
     #[inline(always)]
+    #[expect(
+        clippy::manual_memcpy,
+        reason = "a slice of the sums would have an address, and so leave the registers"
+    )]
     fn sums<S: Simd, const G: usize, const V: usize, const P: usize>(
         &self,
         simd: S,

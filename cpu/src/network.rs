@@ -1,7 +1,8 @@
 //! Inference.
 
 use hone_model::backend::Images;
-use hone_model::{Arch, Weights, Yuv420};
+use hone_model::{Weights, Yuv420};
+use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::conv3x3::{Packed, Threads};
@@ -28,7 +29,7 @@ impl Network {
     }
 
     /// The architecture.
-    pub fn arch(&self) -> Arch {
+    pub fn arch(&self) -> hone_model::Arch {
         self.program.arch
     }
 
@@ -58,10 +59,14 @@ impl Network {
         let output = self.program.output(&self.maps[self.buffers[self.program.ops.len()]]);
         let width = input.w * self.program.arch.scale();
         assert_eq!(out.len(), input.h * self.program.arch.scale() * width * channels, "size of the output");
+        let arch = Arch::new();
         out.par_chunks_exact_mut(width * channels).enumerate().for_each(|(y, out)| {
             let mut line = vec![0.0; width * GROUP_RGB];
-            output.row(input, y, &mut line);
-            row(&line, out);
+            // Compiled once for each instruction set, as all that is inlined into it.
+            arch.dispatch(|| {
+                output.row(input, y, &mut line);
+                row(&line, out);
+            });
         });
     }
 

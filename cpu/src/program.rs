@@ -125,6 +125,7 @@ pub enum Output<'a> {
 
 impl Output<'_> {
     /// Row `y` of the image as (s·W, 4) f32; the fourth channel is unspecified. `input` is value 0.
+    #[inline(always)]
     pub fn row(&self, input: &Map, y: usize, out: &mut [f32]) {
         let base = match *self {
             Output::Base(taps) => Some(taps),
@@ -155,6 +156,7 @@ impl Output<'_> {
 }
 
 /// (W, 4) f32 -> (W, 4) u8, alpha 255.
+#[inline(always)]
 pub fn store_rgba(line: &[f32], rgba: &mut [u8]) {
     for (to, from) in rgba.chunks_exact_mut(4).zip(line.chunks_exact(GROUP_RGB)) {
         for c in 0..3 {

@@ -6,6 +6,7 @@
 
 pub mod arch;
 pub mod backend;
+mod base;
 pub mod colour;
 pub mod file;
 mod published;
@@ -16,6 +17,7 @@ pub mod update;
 mod weights;
 
 pub use arch::{Arch, ArchError, Base, Family, Layer, Op};
+pub use base::BaseModel;
 pub use colour::{Colour, Yuv420};
 pub use published::{GRID_STEP, Origin, Published, WEIGHT_MAX};
 pub use weights::Weights;

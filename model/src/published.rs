@@ -1,9 +1,9 @@
 //! The weights that server and viewers agree on, bit for bit.
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::arch::Arch;
+use crate::base::BaseModel;
 use crate::rng::Rng;
 use crate::weights::Weights;
 
@@ -15,11 +15,19 @@ pub const WEIGHT_MAX: f32 = 64.0;
 pub(crate) const GRID_MAX: i32 = (WEIGHT_MAX / GRID_STEP) as i32;
 
 /// What version 0 of a stream is: both ends construct it, so no snapshot has to carry it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Drawn from a seed, with the last layer of the `live` family at zero.
+    /// Drawn from a seed below 2^63, with the last layer of the `live` family at zero.
     Seed(u64),
+    /// A bundled base model.
+    Base(BaseModel),
+}
+
+impl Origin {
+    /// The best start there is for a network: its base model, or a draw.
+    pub fn best(arch: Arch, seed: u64) -> Self {
+        BaseModel::of(arch).map_or(Self::Seed(seed), Self::Base)
+    }
 }
 
 /// One version of the weights, on an integer grid.
@@ -31,11 +39,25 @@ pub struct Published {
 }
 
 impl Published {
-    /// Version 0: uniform in ±1/sqrt(9·Cin), biases zero, as PyTorch draws a convolution.
+    /// Version 0.
+    ///
+    /// # Panics
+    /// If the origin is a base model of another architecture.
+    pub fn origin(arch: Arch, origin: Origin) -> Self {
+        match origin {
+            Origin::Seed(seed) => Self::draw(arch, seed),
+            Origin::Base(base) => {
+                let base = base.published();
+                assert_eq!(base.arch, arch, "architecture of the base model");
+                Self { version: 0, ..base }
+            }
+        }
+    }
+
+    /// Uniform in ±1/sqrt(9·Cin), biases zero, as PyTorch draws a convolution.
     ///
     /// Integer arithmetic only, so that every machine draws the same.
-    pub fn origin(arch: Arch, origin: Origin) -> Self {
-        let Origin::Seed(seed) = origin;
+    fn draw(arch: Arch, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let mut grid = Vec::with_capacity(arch.params());
         for layer in arch.layers() {

@@ -11,13 +11,14 @@
 //!      4      8  architecture, `Arch::id`, little endian as all below
 //!     12      8  base version
 //!     20      8  version, greater than the base
-//!     28      8  seed of the origin
+//!     28      8  origin: its seed, or with the highest bit set the name of a base model
 //!     36      4  held-out gain over the base image, hundredths of dB, signed
 //!     40     16  hash of the result, `Published::hash`
 //!     56      -  increments, range coded: one symbol per parameter, in the order of `Weights`
 //! ```
 
 use crate::arch::{Arch, Layer};
+use crate::base::{BASE_BIT, BaseModel};
 use crate::published::{GRID_MAX, Origin, Published};
 use crate::range_coder::{Bit, Decoder, Encoder};
 
@@ -78,6 +79,12 @@ pub enum UpdateError {
         /// The update's version.
         version: u64,
     },
+    /// Starts from a base model that is not bundled here.
+    #[error("model update from base model {id:016x}, which this version of Hone does not have")]
+    Origin {
+        /// Its name on the wire.
+        id: u64,
+    },
     /// The increments end early, go on too long, or leave the grid.
     #[error("model update {version}: damaged increments")]
     Increments {
@@ -95,7 +102,7 @@ pub enum UpdateError {
 /// Reads the header of `bytes` alone.
 ///
 /// # Errors
-/// [`UpdateError::Syntax`] or [`UpdateError::Version`].
+/// [`UpdateError::Syntax`], [`UpdateError::Version`] or [`UpdateError::Origin`].
 pub fn header(bytes: &[u8]) -> Result<Header, UpdateError> {
     let syntax = UpdateError::Syntax { bytes: bytes.len() };
     if bytes.len() < HEADER_BYTES || !bytes.starts_with(MAGIC) {
@@ -107,11 +114,16 @@ pub fn header(bytes: &[u8]) -> Result<Header, UpdateError> {
     if version <= base {
         return Err(UpdateError::Version { base, version });
     }
+    let (arch_id, origin) = (u64_at(4), u64_at(28));
+    let origin = match origin & BASE_BIT {
+        0 => Origin::Seed(origin),
+        _ => Origin::Base(BaseModel::named(arch_id, origin).ok_or(UpdateError::Origin { id: origin })?),
+    };
     Ok(Header {
-        arch_id: u64_at(4),
+        arch_id,
         base,
         version,
-        origin: Origin::Seed(u64_at(28)),
+        origin,
         gain_db: gain as f32 / 100.0,
         hash: std::array::from_fn(|i| bytes[40 + i]),
     })
@@ -120,13 +132,19 @@ pub fn header(bytes: &[u8]) -> Result<Header, UpdateError> {
 /// The update that turns `base` into `result`.
 ///
 /// # Panics
-/// If the architectures differ or the result's version does not follow the base's.
+/// If the architectures differ, the result's version does not follow the base's, or a seed is 2^63 or more.
 pub fn encode(origin: Origin, base: &Published, result: &Published, gain_db: f32) -> Vec<u8> {
     assert!(base.arch() == result.arch() && base.version() < result.version(), "an update goes forward");
-    let Origin::Seed(seed) = origin;
+    let origin = match origin {
+        Origin::Seed(seed) => {
+            assert!(seed & BASE_BIT == 0, "seed {seed} of an origin");
+            seed
+        }
+        Origin::Base(base) => base.id(),
+    };
     let mut bytes = Vec::with_capacity(HEADER_BYTES + result.grid().len());
     bytes.extend_from_slice(MAGIC);
-    for field in [base.arch().id(), base.version(), result.version(), seed] {
+    for field in [base.arch().id(), base.version(), result.version(), origin] {
         bytes.extend_from_slice(&field.to_le_bytes());
     }
     bytes.extend_from_slice(&((gain_db * 100.0).round() as i32).to_le_bytes());

@@ -18,8 +18,10 @@ pub struct Config {
     pub batch: usize,
     /// LR side of a crop, pixels.
     pub crop: usize,
-    /// Adam's step size at the start.
+    /// Adam's step size at the start, from drawn weights.
     pub learning_rate: f32,
+    /// Adam's step size at the start, from a base model.
+    pub learning_rate_base: f32,
     /// Adam's step size in the end; in between it falls by half every `learning_rate_half_steps`.
     pub learning_rate_min: f32,
     /// See `learning_rate_min`.
@@ -53,6 +55,7 @@ impl Default for Config {
             batch: 16,
             crop: 32,
             learning_rate: 2e-3,
+            learning_rate_base: 5e-4,
             learning_rate_min: 3e-4,
             learning_rate_half_steps: 400.0,
             loss_eps: 0.01,
@@ -124,6 +127,8 @@ pub struct Trainer {
     /// Whether viewers are told to show the network.
     in_force: bool,
     average: Weights,
+    /// A held-out patch has come that no verdict has seen.
+    unjudged: bool,
     steps: u64,
     state: State,
     verdicts_without_gain: u32,
@@ -135,6 +140,8 @@ pub struct Trainer {
 
 /// Newest held-out patches that decide whether what is published still helps.
 const RECENT: usize = 6;
+/// How many standard errors below zero their gain must lie to have viewers show the base image.
+const SWITCH_OFF_CERTAINTY: f64 = 1.0;
 /// A fall of the recent gain by this much below the held-out one ends a pause, dB.
 const CHANGE_DB: f64 = 0.3;
 
@@ -162,6 +169,7 @@ impl Trainer {
             delta_bytes: 0,
             snapshot_bytes: 0,
             in_force: false,
+            unjudged: false,
             steps: 0,
             state: State::Starved,
             verdicts_without_gain: 0,
@@ -204,6 +212,7 @@ impl Trainer {
             let network = error(self.backend.as_mut(), &self.published.weights(), &pair)?;
             let base = self.base.error(self.backend.as_mut(), &pair)?;
             self.recent.push(network, base, RECENT);
+            self.unjudged = true;
         }
         self.buffer.add(pair);
         if self.state == State::Paused && held_out {
@@ -237,14 +246,25 @@ impl Trainer {
     /// # Errors
     /// [`BackendError`]; the trainer stays as it was and may be asked again.
     pub fn step(&mut self) -> Result<Event, BackendError> {
-        if self.in_force && self.recent.len() == RECENT && self.recent.gain_db() < 0.0 {
+        let harms = self.recent.gain_db() < 0.0 && self.recent.certainty() <= -SWITCH_OFF_CERTAINTY;
+        if self.in_force && self.recent.len() == RECENT && harms {
             // The scene has changed and what viewers hold makes it worse: have them show the base image.
             self.in_force = false;
             let gain = self.recent.gain_db();
             self.recent.clear();
             return Ok(Event::Published(self.publish(self.published.weights(), gain)));
         }
-        if self.buffer.trainable() == 0 || self.buffer.held_out().len() < self.config.held_out_min {
+        // A base model may help from the very first patches on: ask at each, until it does.
+        let from_base = matches!(self.origin, Origin::Base(_)) && !self.in_force;
+        let judges = self.buffer.held_out().len() >= self.config.held_out_min;
+        if from_base
+            && self.unjudged
+            && judges
+            && let Some(publication) = self.verdict()?
+        {
+            return Ok(Event::Published(publication));
+        }
+        if self.buffer.trainable() == 0 || !judges {
             self.state = State::Starved;
             return Ok(Event::Idle(self.state));
         }
@@ -258,17 +278,21 @@ impl Trainer {
         let loss = self.backend.step(&lr, &hr, loss, adam)?;
         self.steps += 1;
         self.update_average()?;
-        if self.steps.is_multiple_of(self.config.evaluate_every_steps) {
-            if let Some(publication) = self.verdict()? {
-                return Ok(Event::Published(publication));
-            }
+        if self.steps.is_multiple_of(self.config.evaluate_every_steps)
+            && let Some(publication) = self.verdict()?
+        {
+            return Ok(Event::Published(publication));
         }
         Ok(Event::Stepped { loss })
     }
 
     fn learning_rate(&self) -> f32 {
         let halvings = self.steps as f32 / self.config.learning_rate_half_steps;
-        (self.config.learning_rate * 0.5f32.powf(halvings)).max(self.config.learning_rate_min)
+        let start = match self.origin {
+            Origin::Seed(_) => self.config.learning_rate,
+            Origin::Base(_) => self.config.learning_rate_base,
+        };
+        (start * 0.5f32.powf(halvings)).max(self.config.learning_rate_min)
     }
 
     fn update_average(&mut self) -> Result<(), BackendError> {
@@ -283,6 +307,7 @@ impl Trainer {
 
     /// Publishes the average if it beats what is published on patches that neither has seen.
     fn verdict(&mut self) -> Result<Option<Publication>, BackendError> {
+        self.unjudged = false;
         // Judged as viewers will see it: on the grid.
         let candidate = self.published.next(&self.average).weights();
         let over_base = self.compare(&candidate, None)?;
@@ -301,7 +326,7 @@ impl Trainer {
             self.recent.clear();
             return Ok(Some(self.publish(candidate, gain_db)));
         }
-        self.verdicts_without_gain += 1;
+        self.verdicts_without_gain += u32::from(self.steps > 0);
         if self.verdicts_without_gain >= self.config.pause_after {
             tracing::info!(steps = self.steps, gain_db, "training pauses: no gain any more");
             self.state = State::Paused;

@@ -1,2 +1,79 @@
-//! The project's one check command.
-fn main() {}
+//! `cargo xtask`: the project's one check command.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use xtask::{arrows, cargo, root, suite, tools, unsafe_code};
+
+const HELP: &str = "\
+Checks the project.
+
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  ci      everything: format, clippy, arrows, test
+  test    installs what the tests need where it may (root with apt-get), else says what is missing;
+          then `cargo test --workspace`, with a count of what passed and what was skipped
+  arrows  which room may use which crate, and where code must be safe
+
+Options:
+  -h, --help  print this
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["ci"] => ci(),
+        ["test"] => test(),
+        ["arrows"] => check_arrows(),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("FAILED: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci() -> Result<()> {
+    // First: whether nasm is there decides how openh264 is built, which clippy already does.
+    tools::provide();
+    step("fmt", &["fmt", "--all", "--check"])?;
+    step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    check_arrows()?;
+    suite::run()
+}
+
+fn test() -> Result<()> {
+    tools::provide();
+    suite::run()
+}
+
+fn step(name: &str, arguments: &[&str]) -> Result<()> {
+    println!("== cargo {}", arguments.join(" "));
+    if !cargo().args(arguments).status()?.success() {
+        bail!("{name}");
+    }
+    Ok(())
+}
+
+fn check_arrows() -> Result<()> {
+    println!("== arrows");
+    let mut found = arrows::violations(&arrows::Graph::of_workspace()?);
+    found.extend(unsafe_code::violations(&root())?);
+    if !found.is_empty() {
+        bail!("arrows\n  {}", found.join("\n  "));
+    }
+    println!("every arrow is allowed, unsafe code is where it may be");
+    Ok(())
+}

@@ -13,12 +13,14 @@ pub fn yuv_rgb(picture: &Yuv420) -> Tensor {
     let matrix = colour.rgb_from_yuv();
     let (ch, cw) = (h / 2, w / 2);
     let at_luma = |plane: &[u8], row: usize, col: usize| {
-        let (near, far) =
-            (row / 2, if row % 2 == 0 { (row / 2).saturating_sub(1) } else { (row / 2 + 1).min(ch - 1) });
+        let (near, far) = (
+            row / 2,
+            if row.is_multiple_of(2) { (row / 2).saturating_sub(1) } else { (row / 2 + 1).min(ch - 1) },
+        );
         let line = |r: usize| {
             let left = f64::from(plane[r * cw + col / 2]);
             let right = f64::from(plane[r * cw + (col / 2 + 1).min(cw - 1)]);
-            if col % 2 == 0 { left } else { 0.5 * (left + right) }
+            if col.is_multiple_of(2) { left } else { 0.5 * (left + right) }
         };
         0.75 * line(near) + 0.25 * line(far)
     };

@@ -1,0 +1,218 @@
+//! A stream's life with a real backend: deterministic, honest about its gain, and quiet when there is none.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use hone_cpu::CpuTrainer;
+use hone_model::rng::Rng;
+use hone_model::{Arch, Family, Origin, Published, update};
+use hone_trainer::{AddError, Config, Event, Pair, Publication, SIDE_MAX, State, Trainer};
+
+const SIDE: usize = 24;
+
+fn config() -> Config {
+    Config {
+        batch: 4,
+        crop: 12,
+        held_out_min: 3,
+        evaluate_every_steps: 10,
+        publish_gain_db: 0.05,
+        publish_certainty: 1.0,
+        pause_after: 4,
+        resume_after_patches: 8,
+        ..Config::default()
+    }
+}
+
+fn trainer(config: Config) -> Trainer {
+    let origin = Origin::Seed(config.seed);
+    let arch = Arch::new(Family::Live, 1, 8, 1).unwrap();
+    let backend = CpuTrainer::new(Published::origin(arch, origin).weights());
+    Trainer::new(Box::new(backend), origin, config).unwrap()
+}
+
+/// How HR comes from LR, value for value: what there is to learn at scale 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scene {
+    /// HR is brighter by 12 in the mean.
+    Brighter,
+    /// HR is darker by it: the opposite.
+    Darker,
+    /// HR is LR: no network can be better than the base image.
+    Same,
+}
+
+fn pair(index: u64, scene: Scene, held_out: bool) -> Pair {
+    let mut rng = Rng::new(index + 1);
+    let lr: Vec<u8> = (0..SIDE * SIDE * 3).map(|_| 60 + rng.below(120) as u8).collect();
+    // Noise that nobody can learn, so that the gain has an end.
+    let hr = lr.iter().map(|&v| match scene {
+        Scene::Brighter => v + 6 + rng.below(13) as u8,
+        Scene::Darker => v - 18 + rng.below(13) as u8,
+        Scene::Same => v,
+    });
+    Pair {
+        pts_us: index as i64 * 40_000,
+        h: SIDE,
+        w: SIDE,
+        hr: hr.collect(),
+        lr: lr.iter().map(|&v| f32::from(v) / 255.0).collect(),
+        held_out,
+    }
+}
+
+/// Adds `n` pairs to learn from and `n` to judge by.
+fn feed(trainer: &mut Trainer, scene: Scene, from: u64, n: u64) {
+    for index in from..from + n {
+        trainer.add(pair(2 * index, scene, false)).unwrap();
+        trainer.add(pair(2 * index + 1, scene, true)).unwrap();
+    }
+}
+
+/// Steps up to `steps` times; stops when idle. Gives what was published and the state at the end.
+fn work(trainer: &mut Trainer, steps: usize) -> (Vec<Publication>, State) {
+    let mut published = vec![];
+    for _ in 0..steps {
+        match trainer.step().unwrap() {
+            Event::Published(publication) => published.push(publication),
+            Event::Stepped { loss } => assert!(loss.is_finite()),
+            Event::Idle(state) => return (published, state),
+        }
+    }
+    (published, trainer.state())
+}
+
+#[test]
+fn the_same_calls_give_the_same_bytes_and_the_seed_matters() {
+    let run = |seed| {
+        let mut trainer = trainer(Config { seed, ..config() });
+        feed(&mut trainer, Scene::Brighter, 0, 4);
+        let (mut published, _) = work(&mut trainer, 60);
+        feed(&mut trainer, Scene::Brighter, 4, 4);
+        published.extend(work(&mut trainer, 60).0);
+        (published, trainer.published().hash())
+    };
+    let first = run(1);
+    assert!(first.0.len() >= 2, "{} versions", first.0.len());
+    assert_eq!(first, run(1));
+    assert_ne!(first.1, run(2).1);
+}
+
+#[test]
+fn updates_lead_a_viewer_to_what_the_trainer_holds() {
+    let mut trainer = trainer(config());
+    let mut held = trainer.published().clone();
+    feed(&mut trainer, Scene::Brighter, 0, 6);
+    let (published, _) = work(&mut trainer, 200);
+    assert!(!published.is_empty());
+    for publication in &published {
+        assert!(publication.gain_db > 0.0, "{}", publication.gain_db);
+        held = update::apply(&held, &publication.update).unwrap();
+        assert_eq!(held.version(), publication.version);
+    }
+    assert_eq!(held.hash(), trainer.published().hash());
+}
+
+#[test]
+fn without_patches_of_both_kinds_it_waits() {
+    let mut trainer = trainer(config());
+    assert_eq!(work(&mut trainer, 5), (vec![], State::Starved));
+    for index in 0..5 {
+        trainer.add(pair(index, Scene::Brighter, false)).unwrap();
+    }
+    assert_eq!(work(&mut trainer, 5), (vec![], State::Starved));
+    for index in 5..7 {
+        trainer.add(pair(index, Scene::Brighter, true)).unwrap();
+    }
+    assert_eq!(work(&mut trainer, 5), (vec![], State::Starved));
+    assert_eq!(trainer.steps(), 0);
+    trainer.add(pair(7, Scene::Brighter, true)).unwrap();
+    assert_eq!(work(&mut trainer, 5).1, State::Training);
+    assert_eq!(trainer.steps(), 5);
+}
+
+#[test]
+fn nothing_worse_than_the_base_image_is_published_and_saturation_pauses() {
+    let mut trainer = trainer(config());
+    feed(&mut trainer, Scene::Same, 0, 6);
+    let (published, state) = work(&mut trainer, 1000);
+    assert_eq!((published, state), (vec![], State::Paused));
+    // Four verdicts without gain, ten steps each.
+    assert_eq!(trainer.steps(), 40);
+    assert_eq!(trainer.published().version(), 0);
+
+    // Patches to learn from do not end the pause, so many held-out ones do.
+    let resume = u64::from(config().resume_after_patches);
+    for index in 0..3 * resume {
+        trainer.add(pair(100 + index, Scene::Same, false)).unwrap();
+    }
+    for index in 0..resume {
+        assert_eq!(work(&mut trainer, 1), (vec![], State::Paused), "after {index} patches");
+        trainer.add(pair(200 + index, Scene::Same, true)).unwrap();
+    }
+    assert_eq!(work(&mut trainer, 1).1, State::Training);
+    assert_eq!(trainer.steps(), 41);
+}
+
+#[test]
+fn a_change_of_scene_ends_a_pause_and_takes_a_harmful_network_out_of_force() {
+    // To unlearn takes more verdicts without gain than to saturate.
+    let patient = Config { pause_after: 30, resume_after_patches: 1000, held_out_max: 8, ..config() };
+    let mut trainer = trainer(patient);
+    feed(&mut trainer, Scene::Brighter, 0, 8);
+    let (published, state) = work(&mut trainer, 5000);
+    assert_eq!(state, State::Paused, "{} steps", trainer.steps());
+    let best = published.last().expect("a version").clone();
+    assert!(best.gain_db > 3.0, "{} dB", best.gain_db);
+
+    // The same patches go on to come: nothing to resume for.
+    feed(&mut trainer, Scene::Brighter, 8, 8);
+    assert_eq!(work(&mut trainer, 10), (vec![], State::Paused));
+
+    // The opposite: what viewers hold now doubles the error.
+    let weights = trainer.published().weights();
+    feed(&mut trainer, Scene::Darker, 100, 8);
+    let off = match trainer.step().unwrap() {
+        Event::Published(publication) => publication,
+        other => panic!("{other:?}"),
+    };
+    assert!(off.gain_db <= 0.0 && off.version == best.version + 1, "{} dB", off.gain_db);
+    assert!(update::header(&off.update).unwrap().gain_db <= 0.0);
+    assert_eq!(trainer.published().weights().params(), weights.params(), "only the verdict changes");
+
+    // It learns again, and what it publishes then helps the new scene.
+    let steps = trainer.steps();
+    feed(&mut trainer, Scene::Darker, 200, 24);
+    let (published, _) = work(&mut trainer, 3000);
+    assert!(trainer.steps() > steps);
+    let back = published.last().expect("a version for the new scene");
+    assert!(back.gain_db > 1.0, "{} dB", back.gain_db);
+}
+
+#[test]
+fn pairs_that_do_not_fit_are_refused_and_leave_no_trace() {
+    let mut trainer = trainer(config());
+    let good = || pair(0, Scene::Same, false);
+    let bad = [
+        ("no pixels", Pair { h: 0, w: 0, lr: vec![], hr: vec![], ..good() }),
+        ("a row missing", Pair { h: SIDE - 1, ..good() }),
+        ("LR cut short", Pair { lr: good().lr[3..].to_vec(), ..good() }),
+        ("HR cut short", Pair { hr: good().hr[3..].to_vec(), ..good() }),
+        ("smaller than a crop", {
+            let side = config().crop - 1;
+            Pair { h: side, w: side, lr: vec![0.5; side * side * 3], hr: vec![0; side * side * 3], ..good() }
+        }),
+        ("larger than a patch may be", {
+            let (h, w) = (SIDE_MAX + 1, config().crop);
+            Pair { h, w, lr: vec![0.5; h * w * 3], hr: vec![0; h * w * 3], ..good() }
+        }),
+    ];
+    for (what, pair) in bad {
+        let (h, w) = (pair.h, pair.w);
+        match trainer.add(pair) {
+            Err(AddError::Pair(error)) => assert_eq!((error.h, error.w, error.crop), (h, w, 12), "{what}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    assert_eq!(work(&mut trainer, 1), (vec![], State::Starved));
+    trainer.add(good()).unwrap();
+}

@@ -1,0 +1,131 @@
+//! What the build and the tests use beyond Rust, and where it comes from.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Something outside the workspace.
+struct Tool {
+    name: &'static str,
+    /// Packages of Debian and Ubuntu.
+    packages: &'static [&'static str],
+    /// What happens without it.
+    without: &'static str,
+    present: fn() -> bool,
+}
+
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "C++ compiler",
+        packages: &["g++"],
+        without: "openh264 cannot be built",
+        present: || ["c++", "g++", "clang++", "cl"].iter().any(|name| runs(name, "--version")),
+    },
+    Tool {
+        name: "nasm",
+        packages: &["nasm"],
+        without: "no test is skipped, H.264 is 2 to 3 times slower",
+        present: || runs("nasm", "-v"),
+    },
+    Tool {
+        name: "ffmpeg",
+        packages: &["ffmpeg"],
+        without: "comparisons with ffmpeg and ffprobe are skipped",
+        present: || runs("ffmpeg", "-version") && runs("ffprobe", "-version"),
+    },
+    Tool {
+        name: "Vulkan driver",
+        packages: &["libvulkan1", "mesa-vulkan-drivers"],
+        without: "comparisons on wgpu are skipped",
+        present: vulkan,
+    },
+];
+
+/// Installs what is missing where that is allowed: as root, with apt-get. Says what is still missing.
+pub fn provide() {
+    let missing = || -> Vec<&Tool> { TOOLS.iter().filter(|tool| !(tool.present)()).collect() };
+    let mut still = missing();
+    if !still.is_empty() && is_root() && runs("apt-get", "--version") {
+        let packages: Vec<&str> = still.iter().flat_map(|tool| tool.packages).copied().collect();
+        println!("== apt-get install {}", packages.join(" "));
+        // A failure shows in what is missing afterwards.
+        apt_get(&["update"]);
+        apt_get(&[&["install", "--yes", "--no-install-recommends"], &packages[..]].concat());
+        still = missing();
+    }
+    if let Some(line) = missing_line(&still) {
+        println!("{line}");
+    }
+}
+
+fn missing_line(missing: &[&Tool]) -> Option<String> {
+    let tools: Vec<String> = missing.iter().map(|tool| format!("{} ({})", tool.name, tool.without)).collect();
+    let packages: Vec<&str> = missing.iter().flat_map(|tool| tool.packages).copied().collect();
+    let line = || {
+        format!("MISSING: {}; on Debian or Ubuntu: apt-get install {}", tools.join(", "), packages.join(" "))
+    };
+    (!missing.is_empty()).then(line)
+}
+
+/// Whether a program starts.
+fn runs(name: &str, argument: &str) -> bool {
+    Command::new(name)
+        .arg(argument)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
+}
+
+/// Whether there is a loader with a driver behind it. Other systems bring an API of their own.
+fn vulkan() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let holds = |folder: &str, wanted: fn(&str) -> bool| {
+        let entries = Path::new(folder).read_dir().into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| wanted(&entry.file_name().to_string_lossy()))
+    };
+    let arch = std::env::consts::ARCH;
+    let libraries = [&format!("/usr/lib/{arch}-linux-gnu"), "/usr/lib64", "/usr/lib", "/usr/local/lib"];
+    let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+    libraries.iter().any(|folder| holds(folder, |name| name.starts_with("libvulkan.so")))
+        && drivers.iter().any(|folder| holds(folder, |name| name.ends_with(".json")))
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn apt_get(arguments: &[&str]) {
+    let status = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status();
+    if !status.is_ok_and(|status| status.success()) {
+        println!("apt-get {} failed", arguments.join(" "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_one_line_with_its_consequence() {
+        let missing: Vec<&Tool> =
+            TOOLS.iter().filter(|tool| ["nasm", "Vulkan driver"].contains(&tool.name)).collect();
+        let line = missing_line(&missing).unwrap();
+        for part in [
+            "nasm (",
+            "comparisons on wgpu are skipped",
+            "apt-get install nasm libvulkan1 mesa-vulkan-drivers",
+        ] {
+            assert!(line.starts_with("MISSING: ") && line.contains(part) && !line.contains('\n'), "{line}");
+        }
+        assert_eq!(missing_line(&[]), None);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_does_not_run() {
+        assert!(runs("cargo", "--version"));
+        assert!(!runs("hone-no-such-program", "--version"));
+    }
+}
