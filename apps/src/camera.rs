@@ -116,11 +116,12 @@ impl Camera {
     /// [`Error::Patch`].
     pub fn patch(&mut self, purpose: Purpose) -> Result<Option<(i64, Vec<u8>)>, Error> {
         let Some((source, decoded)) = &self.newest else { return Ok(None) };
-        let (s, side) = (self.config.scale, patch::lr_side(purpose, self.config.scale));
+        let s = self.config.scale;
         // The LR grid covers the source only where it is a whole number of LR pixels.
         let width = decoded.image.width().min(source.image.width() / s as u32);
         let height = decoded.image.height().min(source.image.height() / s as u32);
-        if width < side.into() || height < side.into() {
+        let side = u32::from(patch::lr_side(purpose, s)).min(width.min(height) / 2 * 2) as u16;
+        if side < patch::LR_SIDE_MIN {
             return Ok(None);
         }
         let mut even = |range: u32| (self.rng.below(range as usize / 2 + 1) * 2) as u16;

@@ -80,11 +80,14 @@ pub enum PatchError {
     Jpeg(#[from] jpeg::Error),
 }
 
+/// Least LR side of a patch: training crops are that large.
+pub const LR_SIDE_MIN: u16 = 32;
+
 /// LR side of a patch. To learn from: large enough to take many crops from, small enough that several a second
 /// fit a thin uplink. To judge by: many small ones say more than one large one.
 pub fn lr_side(purpose: Purpose, scale: usize) -> u16 {
     match (purpose, scale) {
-        (Purpose::Judge, _) => 32,
+        (Purpose::Judge, _) => LR_SIDE_MIN,
         (Purpose::Learn, 1 | 2) => 64,
         (Purpose::Learn, 3) => 48,
         (Purpose::Learn, _) => 40,

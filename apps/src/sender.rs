@@ -72,9 +72,14 @@ impl Plan {
                 info.height
             );
         }
-        let width =
-            (f64::from(info.width) * f64::from(height) / f64::from(info.height) / 2.0).round() as u32 * 2;
-        let width = width.min(info.width / scale / 2 * 2);
+        let widest = info.width / scale / 2 * 2;
+        let width = match lr_height {
+            None => widest,
+            Some(_) => {
+                let width = f64::from(info.width) * f64::from(height) / f64::from(info.height);
+                ((width / 2.0).round() as u32 * 2).min(widest)
+            }
+        };
         if width < 16 {
             bail!("a {}x{} source is too narrow for scale {scale}", info.width, info.height);
         }

@@ -22,6 +22,8 @@ use crate::learner::Learner;
 pub const UPDATE_FORMAT: &str = "hone-update-1";
 /// Messages that wait for a stream's learner: about ten seconds of video. The relay never waits for it.
 const LEARNER_QUEUE: usize = 300;
+/// Updates that wait for the relay, which takes them between two frames.
+const PUBLICATIONS_MAX: usize = 4;
 /// How long an idle learner sleeps when no message wakes it.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -198,7 +200,7 @@ async fn stream(
     tracing::info!(stream = name, %arch, "stream started");
 
     let (to_learner, inbox) = mpsc::sync_channel(LEARNER_QUEUE);
-    let (publications, mut published) = channel::unbounded_channel();
+    let (publications, mut published) = channel::channel(PUBLICATIONS_MAX);
     let learner = Learner::new(options.trainer(arch)?)?;
     let learning = tokio::task::spawn_blocking({
         let name = name.clone();
@@ -249,7 +251,7 @@ fn offer(to_learner: &mpsc::SyncSender<Input>, input: Input, stream: &str) {
 fn learn(
     mut learner: Learner,
     inbox: &mpsc::Receiver<Input>,
-    publications: &channel::UnboundedSender<Publication>,
+    publications: &channel::Sender<Publication>,
     stream: &str,
     watch: &dyn Watch,
 ) {
@@ -285,7 +287,7 @@ fn learn(
                 let Publication { version, gain_db, ref update, snapshot } = publication;
                 tracing::info!(stream, version, gain_db, bytes = update.len(), snapshot, "model update");
                 watch.published(stream, &publication);
-                if publications.send(publication).is_err() {
+                if publications.blocking_send(publication).is_err() {
                     return;
                 }
             }

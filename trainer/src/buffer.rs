@@ -63,11 +63,11 @@ impl Buffer {
     }
 
     pub fn check(&self, pair: &Pair) -> Result<(), PairError> {
-        let (h, w, pixels) = (pair.h, pair.w, pair.h * pair.w);
+        let (h, w) = (pair.h, pair.w);
         let fits = (self.crop..=SIDE_MAX).contains(&h)
             && (self.crop..=SIDE_MAX).contains(&w)
-            && pair.lr.len() == pixels * 3
-            && pair.hr.len() == pixels * 3 * self.scale * self.scale;
+            && pair.lr.len() == h * w * 3
+            && pair.hr.len() == h * w * 3 * self.scale * self.scale;
         let error =
             PairError { h, w, lr: pair.lr.len(), hr: pair.hr.len(), crop: self.crop, scale: self.scale };
         if fits { Ok(()) } else { Err(error) }
