@@ -17,7 +17,7 @@ const FRAMES_IN_FLIGHT_MAX: usize = 16;
 /// Squared luma error a pixel below which a place teaches nothing: 51 dB, as in a fade to black.
 const ERROR_MIN: f64 = 0.5;
 /// JPEG quality of a patch, 4:4:4: the coding error stays well below that of the decoded stream.
-pub const PATCH_QUALITY: u8 = 90;
+pub const PATCH_QUALITY: u8 = 85;
 
 /// How a camera codes.
 #[derive(Clone, Copy, Debug)]

@@ -88,8 +88,7 @@ pub const LR_SIDE_MIN: u16 = 32;
 pub fn lr_side(purpose: Purpose, scale: usize) -> u16 {
     match (purpose, scale) {
         (Purpose::Judge, _) => LR_SIDE_MIN,
-        (Purpose::Learn, 1 | 2) => 64,
-        (Purpose::Learn, 3) => 48,
+        (Purpose::Learn, 1..=3) => 48,
         (Purpose::Learn, _) => 40,
     }
 }

@@ -3,6 +3,7 @@
 use hone_media::frame::{self, Frame};
 use hone_model::colour::{Matrix, Range};
 use hone_model::{Colour, Yuv420};
+use rayon::prelude::*;
 
 /// Media's colour tags as the model's.
 pub fn colour(colour: frame::Colour) -> Colour {
@@ -54,9 +55,11 @@ pub fn i420_from_rgba(
         let at = (y * w + x) * 4;
         [f32::from(rgba[at]), f32::from(rgba[at + 1]), f32::from(rgba[at + 2])]
     };
-    for (i, y) in image.y_mut().iter_mut().enumerate() {
-        *y = code(0, pixel(i % w, i / w));
-    }
+    image.y_mut().par_chunks_exact_mut(w).enumerate().for_each(|(row, line)| {
+        for (x, y) in line.iter_mut().enumerate() {
+            *y = code(0, pixel(x, row));
+        }
+    });
     let quad = |i: usize| {
         let (x, y) = (i % (w / 2) * 2, i / (w / 2) * 2);
         let corners = [pixel(x, y), pixel(x + 1, y), pixel(x, y + 1), pixel(x + 1, y + 1)];

@@ -23,6 +23,9 @@ const PATCH_START_S: f64 = 2.0;
 /// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
 /// up with, not how long it waits.
 const GOP_S: f64 = 4.0;
+/// One patch in so many is to learn from, the others are to judge by: they cost a third of it, and the sooner a
+/// change of scene is noticed the better.
+const PATCHES_PER_LEARN: u64 = 3;
 /// A group is a stream on the wire: few enough that one bounds nothing, short enough to let go of.
 const PATCHES_PER_GROUP: u64 = 16;
 
@@ -267,7 +270,11 @@ pub fn run(
         pacer.on_rtt(start.elapsed(), stats.rtt, stats.min_rtt);
         while credit_bytes > 0.0 && pacer.budget(start.elapsed()) > 0 {
             let Some((pts_us, message)) =
-                camera.patch(if sent.patches.is_multiple_of(2) { Purpose::Learn } else { Purpose::Judge })?
+                camera.patch(if sent.patches.is_multiple_of(PATCHES_PER_LEARN) {
+                    Purpose::Learn
+                } else {
+                    Purpose::Judge
+                })?
             else {
                 break;
             };

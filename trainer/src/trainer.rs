@@ -32,7 +32,7 @@ pub struct Config {
     pub average_steps: f32,
     /// Patches kept for training.
     pub patches_max: usize,
-    /// Patches kept to judge by, never trained on.
+    /// Patches kept to judge by, never trained on. Few: the verdict must follow the scene.
     pub held_out_max: usize,
     /// No verdict with fewer held-out patches than this.
     pub held_out_min: usize,
@@ -61,10 +61,10 @@ impl Default for Config {
             loss_eps: 0.01,
             average_steps: 60.0,
             patches_max: 256,
-            held_out_max: 24,
+            held_out_max: 14,
             held_out_min: 4,
             evaluate_every_steps: 50,
-            publish_gain_db: 0.1,
+            publish_gain_db: 0.05,
             publish_certainty: 1.5,
             pause_after: 20,
             resume_after_patches: 12,
