@@ -16,7 +16,7 @@ use hone_transport::{Client, Track};
 use crate::camera::{self, Camera};
 use crate::patch::Purpose;
 
-/// Share of the uplink that patches take where the total is given: what the lab found best of 5 to 30%.
+/// Share of the uplink that patches take where the total is given. Patches are paid in video bits: few, then.
 const PATCH_SHARE: f64 = 0.09;
 /// Seconds' worth of patches that may go out at once in the beginning, when each is worth most.
 const PATCH_START_S: f64 = 2.0;

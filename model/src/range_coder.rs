@@ -5,7 +5,7 @@
 
 /// Bits of probability.
 const PROB_BITS: u32 = 12;
-/// How fast a probability follows what it sees: 1/2^4 of the way at each bit (found best of 3..=6 on real updates).
+/// How fast a probability follows what it sees: 1/2^4 of the way at each bit. Updates are short, so it is fast.
 const ADAPT_SHIFT: u32 = 4;
 const RENORMALISE_BELOW: u32 = 1 << 24;
 
