@@ -327,8 +327,7 @@ impl Trainer {
             return Ok(Some(self.publish(candidate, gain_db)));
         }
         self.verdicts_without_gain += u32::from(self.steps > 0);
-        // With nothing in force there is everything to gain yet.
-        if self.in_force && self.verdicts_without_gain >= self.config.pause_after {
+        if self.verdicts_without_gain >= self.config.pause_after {
             tracing::info!(steps = self.steps, gain_db, "training pauses: no gain any more");
             self.state = State::Paused;
             self.gain_at_pause_db = gain_db;
