@@ -127,6 +127,8 @@ pub struct Trainer {
     /// Whether viewers are told to show the network.
     in_force: bool,
     average: Weights,
+    /// Patches taken in to learn from.
+    patches: u64,
     /// A held-out patch has come that no verdict has seen.
     unjudged: bool,
     steps: u64,
@@ -142,6 +144,8 @@ pub struct Trainer {
 const RECENT: usize = 6;
 /// How many standard errors below zero their gain must lie to have viewers show the base image.
 const SWITCH_OFF_CERTAINTY: f64 = 1.0;
+/// Steps that one patch is worth while a base model is tuned: a few patches of a dark first second must not undo it.
+const STEPS_PER_PATCH: u64 = 20;
 /// A fall of the recent gain by this much below the held-out one ends a pause, dB.
 const CHANGE_DB: f64 = 0.3;
 
@@ -169,6 +173,7 @@ impl Trainer {
             delta_bytes: 0,
             snapshot_bytes: 0,
             in_force: false,
+            patches: 0,
             unjudged: false,
             steps: 0,
             state: State::Starved,
@@ -213,6 +218,8 @@ impl Trainer {
             let base = self.base.error(self.backend.as_mut(), &pair)?;
             self.recent.push(network, base, RECENT);
             self.unjudged = true;
+        } else {
+            self.patches += 1;
         }
         self.buffer.add(pair);
         if self.state == State::Paused && held_out {
@@ -264,7 +271,8 @@ impl Trainer {
         {
             return Ok(Event::Published(publication));
         }
-        if self.buffer.trainable() == 0 || !judges {
+        let spent = matches!(self.origin, Origin::Base(_)) && self.steps >= STEPS_PER_PATCH * self.patches;
+        if self.buffer.trainable() == 0 || !judges || spent {
             self.state = State::Starved;
             return Ok(Event::Idle(self.state));
         }
