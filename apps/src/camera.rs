@@ -9,9 +9,10 @@ use hone_media::scale::{self, downscale};
 use hone_model::rng::Rng;
 
 use crate::patch::{self, PatchError, Place, Purpose};
+use crate::scene::Scenes;
 
-/// Places looked at for one patch to learn from: the worst of so many is sent.
-const CANDIDATES: usize = 8;
+/// Places looked at for one patch to learn from, in a live stream.
+pub const CANDIDATES: usize = 2;
 /// Source frames kept until the decoder has returned theirs; it reorders by no more.
 const FRAMES_IN_FLIGHT_MAX: usize = 16;
 /// Squared luma error a pixel below which a place teaches nothing: 51 dB, as in a fade to black.
@@ -28,6 +29,8 @@ pub struct Config {
     pub encode: encode::Config,
     /// JPEG quality of patches, 1 to 100.
     pub patch_quality: u8,
+    /// Places looked at for one patch to learn from: the worst of so many is sent.
+    pub candidates: usize,
     /// Seed of the places looked at.
     pub seed: u64,
 }
@@ -58,6 +61,7 @@ pub struct Camera {
     decoder: Decoder,
     sources: VecDeque<Frame>,
     newest: Option<(Frame, Frame)>,
+    scenes: Scenes,
     rng: Rng,
 }
 
@@ -72,6 +76,7 @@ impl Camera {
             decoder: Decoder::new(decode::Limits::default())?,
             sources: VecDeque::new(),
             newest: None,
+            scenes: Scenes::default(),
             rng: Rng::new(config.seed),
             config,
         })
@@ -90,6 +95,7 @@ impl Camera {
         }
         self.sources.push_back(frame.clone());
         for decoded in self.decoder.decode(&packet.data, packet.pts_us)? {
+            self.scenes.see(&decoded.image, decoded.pts_us);
             while let Some(source) = self.sources.pop_front() {
                 if source.pts_us == decoded.pts_us {
                     self.newest = Some((source, decoded));
@@ -98,6 +104,11 @@ impl Camera {
             }
         }
         Ok(packet)
+    }
+
+    /// Whether the scene has settled: patches from before say little of what follows.
+    pub fn settled(&self) -> bool {
+        self.scenes.settled()
     }
 
     /// Changes the bitrate from the next frame on, kbit/s.
@@ -126,7 +137,7 @@ impl Camera {
         }
         let mut even = |range: u32| (self.rng.below(range as usize / 2 + 1) * 2) as u16;
         let mut worst: Option<(f64, Place)> = None;
-        let candidates = if purpose == Purpose::Learn { CANDIDATES } else { 1 };
+        let candidates = if purpose == Purpose::Learn { self.config.candidates } else { 1 };
         for _ in 0..candidates {
             let place = Place {
                 y: even(height - u32::from(side)),

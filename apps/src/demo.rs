@@ -1,6 +1,7 @@
 //! `hone demo`: camera, server and viewer over loopback QUIC, and a report of what that showed.
 
 use std::collections::VecDeque;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -314,13 +315,15 @@ impl Pace for Slowed {
     }
 }
 
-/// Draws the progress line until it is aborted.
+/// Draws the progress line until it is aborted; in a file, a line now and then.
 async fn progress(shared: Arc<Shared>, info: Info, slowdown: f64) {
     const WIDTH: usize = 24;
+    let terminal = std::io::stderr().is_terminal();
+    let every = Duration::from_millis(if terminal { 500 } else { 10_000 });
     let total = info.duration_us.map_or(0.0, |us| us as f64 / 1e6);
     let start = Instant::now();
     loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(every).await;
         let line = {
             let state = shared.lock();
             let done = (state.media_s / total.max(1e-9)).clamp(0.0, 1.0);
@@ -333,6 +336,7 @@ async fn progress(shared: Arc<Shared>, info: Info, slowdown: f64) {
             let model = match (state.training, state.version) {
                 (None | Some(State::Starved), 0) => "waiting for patches".to_owned(),
                 (_, 0) => "learning".to_owned(),
+                (_, v) if state.gain_db <= 0.0 => format!("version {v}, bicubic is better here"),
                 (Some(State::Paused), v) => format!("version {v}, {:+.2} dB held out, paused", state.gain_db),
                 (_, v) => format!("version {v}, {:+.2} dB held out", state.gain_db),
             };
@@ -344,7 +348,11 @@ async fn progress(shared: Arc<Shared>, info: Info, slowdown: f64) {
                 state.steps
             )
         };
-        eprint!("\r{line:<110}");
+        if terminal {
+            eprint!("\r{line:<110}");
+        } else {
+            eprintln!("{line}");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use hone_media::frame::Frame;
 use hone_trainer::{AddError, Pair, Trainer};
 
 use crate::patch::{self, PatchError, Purpose};
+use crate::scene::{Change, Scenes};
 
 /// Bytes of decoded frames kept for patches that are still under way: 5 s of 540p at 24 fps.
 const FRAME_BYTES_MAX: usize = 96 << 20;
@@ -43,6 +44,7 @@ pub struct Learner {
     frame_bytes: usize,
     waiting: VecDeque<(i64, Vec<u8>)>,
     scale: usize,
+    scenes: Scenes,
     /// Learns and publishes.
     pub trainer: Trainer,
 }
@@ -59,6 +61,7 @@ impl Learner {
             frame_bytes: 0,
             waiting: VecDeque::new(),
             scale: trainer.published().arch().scale(),
+            scenes: Scenes::default(),
             trainer,
         })
     }
@@ -69,6 +72,11 @@ impl Learner {
     /// [`decode::Error`]: the picture is missing, decoding goes on.
     pub fn video(&mut self, data: &[u8], pts_us: i64) -> Result<(), decode::Error> {
         for frame in self.decoder.decode(data, pts_us)? {
+            match self.scenes.see(&frame.image, frame.pts_us) {
+                Some(Change::Cut) => self.trainer.new_scene(),
+                Some(Change::Settled) => self.trainer.settled(),
+                None => {}
+            }
             self.frame_bytes += frame.image.y().len() * 3 / 2;
             self.frames.push_back(frame);
             while self.frame_bytes > FRAME_BYTES_MAX && self.frames.len() > 1 {

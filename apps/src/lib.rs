@@ -13,6 +13,7 @@ pub mod picture;
 pub mod plain;
 pub mod quality;
 pub mod report;
+pub mod scene;
 pub mod screen;
 pub mod sender;
 pub mod server;

@@ -7,7 +7,8 @@
 //!      4      2  rows of the LR crop, even
 //!      6      2  columns of the LR crop, even
 //!      8      1  purpose: 0 to learn from, 1 to judge by
-//!      9      -  HR crop as JPEG, s times as large
+//!      9      1  JPEG quality, 1 to 100
+//!     10      -  HR crop, s times as large: the entropy-coded scan of a 4:4:4 JPEG with standard tables
 //! ```
 //! The frame is named by the message's media time; the server crops LR from its own decode of it.
 
@@ -17,7 +18,7 @@ use hone_model::Yuv420;
 
 use crate::picture;
 
-const HEADER_BYTES: usize = 9;
+const HEADER_BYTES: usize = 10;
 /// Pixels around a crop that its chroma interpolation reads.
 const MARGIN: usize = 2;
 
@@ -107,7 +108,8 @@ pub fn encode(
     let mut bytes: Vec<u8> = place.parts().iter().flat_map(|v| v.to_le_bytes()).collect();
     bytes.push(u8::from(purpose == Purpose::Judge));
     let s = scale as u16;
-    bytes.extend(jpeg::encode(hr, place.w * s, place.h * s, quality)?);
+    bytes.push(quality);
+    bytes.extend(jpeg::encode_scan(hr, place.w * s, place.h * s, quality)?);
     Ok(bytes)
 }
 
@@ -135,7 +137,8 @@ pub fn header(bytes: &[u8], width: u32, height: u32) -> Result<(Place, Purpose),
 /// [`PatchError::Jpeg`].
 pub fn hr(bytes: &[u8], place: Place, scale: usize) -> Result<Vec<u8>, PatchError> {
     let s = scale as u16;
-    Ok(jpeg::decode(&bytes[HEADER_BYTES..], (place.w * s, place.h * s))?)
+    let (quality, scan) = bytes[HEADER_BYTES - 1..].split_first().ok_or(PatchError::Short(bytes.len()))?;
+    Ok(jpeg::decode_scan(scan, (place.w * s, place.h * s), *quality)?)
 }
 
 /// Cuts (y, x, h, w) out of a frame with the margin that conversion needs; calls `convert` and cuts the margin
@@ -210,11 +213,12 @@ mod tests {
         for (width, height) in [(42, 48), (64, 40), (2, 2)] {
             assert!(matches!(header(&message, width, height), Err(PatchError::Place { .. })));
         }
-        assert!(matches!(header(&message[..8], 64, 48), Err(PatchError::Short(8))));
+        assert!(matches!(header(&message[..9], 64, 48), Err(PatchError::Short(9))));
         let mut odd = message.clone();
         odd[0] = 11;
         assert!(matches!(header(&odd, 64, 48), Err(PatchError::Place { .. })));
-        assert!(hr(&message[..40], place, 2).is_err());
-        assert!(hr(&message, Place { h: 34, ..place }, 2).is_err());
+        let mut quality = message.clone();
+        quality[HEADER_BYTES - 1] = 0;
+        assert!(hr(&quality, place, 2).is_err());
     }
 }

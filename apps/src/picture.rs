@@ -45,31 +45,26 @@ pub fn i420_from_rgba(
     height: u32,
     tags: frame::Colour,
 ) -> Result<frame::I420, frame::SizeError> {
-    let mut image = frame::I420::new(width, height)?;
-    let (w, matrix) = (width as usize, colour(tags).yuv_from_rgb().map(|row| row.map(|v| v as f32)));
-    let code = |row: usize, rgb: [f32; 3]| {
-        let [r, g, b, offset] = matrix[row];
-        ((r * rgb[0] + g * rgb[1] + b * rgb[2]) / 255.0 + offset + 0.5) as u8
+    let w = width as usize;
+    let [y_row, u_row, v_row] = colour(tags).yuv_from_rgb().map(|row| row.map(|v| v as f32));
+    let code = |[r, g, b, offset]: [f32; 4], rgb: [f32; 3], weight: f32| {
+        ((r * rgb[0] + g * rgb[1] + b * rgb[2]) * weight + offset + 0.5) as u8
     };
-    let pixel = |x: usize, y: usize| {
-        let at = (y * w + x) * 4;
-        [f32::from(rgba[at]), f32::from(rgba[at + 1]), f32::from(rgba[at + 2])]
-    };
-    image.y_mut().par_chunks_exact_mut(w).enumerate().for_each(|(row, line)| {
-        for (x, y) in line.iter_mut().enumerate() {
-            *y = code(0, pixel(x, row));
+    let mut luma = vec![0; rgba.len() / 4];
+    let (mut u, mut v) = (vec![0; luma.len() / 4], vec![0; luma.len() / 4]);
+    let chroma = u.par_chunks_exact_mut(w / 2).zip(v.par_chunks_exact_mut(w / 2));
+    let rows = rgba.par_chunks_exact(8 * w).zip(luma.par_chunks_exact_mut(2 * w)).zip(chroma);
+    rows.for_each(|((rgba, luma), (u, v))| {
+        for (y, p) in luma.iter_mut().zip(rgba.chunks_exact(4)) {
+            *y = code(y_row, [p[0], p[1], p[2]].map(f32::from), 1.0 / 255.0);
+        }
+        let (upper, lower) = rgba.split_at(4 * w);
+        let pairs = upper.chunks_exact(8).zip(lower.chunks_exact(8));
+        for ((u, v), (a, b)) in u.iter_mut().zip(v).zip(pairs) {
+            let sum = |c: usize| [a[c], a[c + 4], b[c], b[c + 4]].map(f32::from).iter().sum::<f32>();
+            let rgb = [sum(0), sum(1), sum(2)];
+            (*u, *v) = (code(u_row, rgb, 0.25 / 255.0), code(v_row, rgb, 0.25 / 255.0));
         }
     });
-    let quad = |i: usize| {
-        let (x, y) = (i % (w / 2) * 2, i / (w / 2) * 2);
-        let corners = [pixel(x, y), pixel(x + 1, y), pixel(x, y + 1), pixel(x + 1, y + 1)];
-        std::array::from_fn(|c| corners.iter().map(|corner| corner[c]).sum::<f32>() / 4.0)
-    };
-    for (i, u) in image.u_mut().iter_mut().enumerate() {
-        *u = code(1, quad(i));
-    }
-    for (i, v) in image.v_mut().iter_mut().enumerate() {
-        *v = code(2, quad(i));
-    }
-    Ok(image)
+    frame::I420::from_planes(width, height, luma, u, v)
 }

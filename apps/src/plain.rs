@@ -1,6 +1,8 @@
 //! The opponent: plain H.264 at full resolution, given every bit that Hone spent.
 
-use anyhow::{Context, Result};
+use std::sync::mpsc;
+
+use anyhow::{Context, Result, anyhow};
 use hone_media::decode::{self, Decoder};
 use hone_media::encode::Encoder;
 use hone_media::frame::Frame;
@@ -15,6 +17,9 @@ use crate::sender::{Plan, fit};
 const SECOND_TRIAL: f64 = 0.75;
 /// The encoder's own miss that is not worth a correction.
 const CLOSE: f64 = 0.01;
+
+/// Coded frames that wait to be measured.
+const FRAMES_AHEAD: usize = 4;
 
 /// The same frames, coded once at HR size.
 pub struct Plain {
@@ -53,16 +58,30 @@ pub fn run(
         let share = 1.0 - (1.0 - SECOND_TRIAL) * (first - wanted) / (first - second);
         asked * share.clamp(0.5, 1.2)
     };
+    // Coding is one thread's work; measuring goes on beside it.
+    std::thread::scope(|scope| {
+        let (coded, inbox) = mpsc::sync_channel::<(Vec<u8>, Frame)>(FRAMES_AHEAD);
+        let measuring = scope.spawn(|| measure(inbox, frames));
+        let sent = encode(&open, plan, frames, kbps, |packet, frame| {
+            coded.send((packet.to_vec(), frame.clone())).context("measuring has ended")
+        });
+        drop(coded);
+        // Its own error says more than that of a channel.
+        let plain = measuring.join().map_err(|_| anyhow!("measuring plain H.264 failed"))??;
+        sent.map(|()| plain)
+    })
+}
+
+fn measure(inbox: mpsc::Receiver<(Vec<u8>, Frame)>, frames: usize) -> Result<Plain> {
     let mut decoder = Decoder::new(decode::Limits::default())?;
     let mut plain = Plain { bytes: 0, quality: Vec::with_capacity(frames) };
-    encode(&open, plan, frames, kbps, |packet, frame| {
+    for (packet, frame) in inbox {
         plain.bytes += packet.len() as u64;
-        let decoded = decoder.decode(packet, frame.pts_us)?;
+        let decoded = decoder.decode(&packet, frame.pts_us)?;
         let decoded = decoded.first().context("the plain stream lost a frame")?;
         let shown = hone_cpu::rgb8_from_yuv(&picture::yuv420(decoded));
-        plain.quality.push(Truth::new(frame).quality(&shown, 3));
-        Ok(())
-    })?;
+        plain.quality.push(Truth::new(&frame).quality(&shown, 3));
+    }
     Ok(plain)
 }
 

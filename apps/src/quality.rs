@@ -95,34 +95,36 @@ fn ssim(a: &[u8], b: &[u8], width: usize) -> f64 {
         return if a == b { 1.0 } else { f64::NAN };
     }
     let n = (WINDOW * WINDOW) as f64;
-    let rows: Vec<(f64, usize)> = (0..=(height - WINDOW) / STRIDE)
-        .into_par_iter()
-        .map(|y| {
-            let y = y * STRIDE;
-            let (mut sum, mut count) = (0.0, 0);
-            for x in (0..=width - WINDOW).step_by(STRIDE) {
-                let (mut sa, mut sb, mut saa, mut sbb, mut sab) = (0u32, 0u32, 0u32, 0u32, 0u32);
-                for row in y..y + WINDOW {
-                    let at = row * width + x;
-                    for (a, b) in a[at..at + WINDOW].iter().zip(&b[at..at + WINDOW]) {
+    // Sums over squares of 4x4, of which a window is four: a, b, a² + b², a·b.
+    let rows = a.par_chunks_exact(STRIDE * width).zip(b.par_chunks_exact(STRIDE * width));
+    let squares: Vec<Vec<[u32; 4]>> = rows
+        .map(|(a, b)| {
+            let mut sums = vec![[0; 4]; width / STRIDE];
+            for (a, b) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
+                for ((a, b), sums) in a.chunks_exact(STRIDE).zip(b.chunks_exact(STRIDE)).zip(&mut sums) {
+                    for (a, b) in a.iter().zip(b) {
                         let (a, b) = (u32::from(*a), u32::from(*b));
-                        sa += a;
-                        sb += b;
-                        saa += a * a;
-                        sbb += b * b;
-                        sab += a * b;
+                        sums[0] += a;
+                        sums[1] += b;
+                        sums[2] += a * a + b * b;
+                        sums[3] += a * b;
                     }
                 }
-                let (ma, mb) = (f64::from(sa) / n, f64::from(sb) / n);
-                let (va, vb) = (f64::from(saa) / n - ma * ma, f64::from(sbb) / n - mb * mb);
-                let cov = f64::from(sab) / n - ma * mb;
-                sum += (2.0 * ma * mb + C1) * (2.0 * cov + C2) / ((ma * ma + mb * mb + C1) * (va + vb + C2));
-                count += 1;
             }
-            (sum, count)
+            sums
         })
         .collect();
-    rows.iter().map(|(sum, _)| sum).sum::<f64>() / rows.iter().map(|(_, count)| count).sum::<usize>() as f64
+    let (mut sum, mut count) = (0.0, 0);
+    for rows in squares.windows(2) {
+        for (upper, lower) in rows[0].windows(2).zip(rows[1].windows(2)) {
+            let total = |i: usize| f64::from(upper[0][i] + upper[1][i] + lower[0][i] + lower[1][i]) / n;
+            let (ma, mb) = (total(0), total(1));
+            let (variances, cov) = (total(2) - ma * ma - mb * mb, total(3) - ma * mb);
+            sum += (2.0 * ma * mb + C1) * (2.0 * cov + C2) / ((ma * ma + mb * mb + C1) * (variances + C2));
+            count += 1;
+        }
+    }
+    sum / f64::from(count)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::camera::{self, Camera};
 use crate::patch::Purpose;
 
 /// Share of the uplink that patches take where the total is given. Patches are paid in video bits: few, then.
-const PATCH_SHARE: f64 = 0.09;
+const PATCH_SHARE: f64 = 0.07;
 /// Seconds' worth of patches that may go out at once in the beginning, when each is worth most.
 const PATCH_START_S: f64 = 2.0;
 /// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
@@ -244,6 +244,7 @@ pub fn run(
         scale: plan.scale as usize,
         encode: plan.encode(plan.lr, plan.video_kbps),
         patch_quality: camera::PATCH_QUALITY,
+        candidates: camera::CANDIDATES,
         seed: 1,
     })?;
     let start = Instant::now();
@@ -268,7 +269,7 @@ pub fn run(
         credit_bytes += plan.patch_kbps * 125.0 * since_us as f64 / 1e6;
         let stats = client.stats();
         pacer.on_rtt(start.elapsed(), stats.rtt, stats.min_rtt);
-        while credit_bytes > 0.0 && pacer.budget(start.elapsed()) > 0 {
+        while camera.settled() && credit_bytes > 0.0 && pacer.budget(start.elapsed()) > 0 {
             let Some((pts_us, message)) =
                 camera.patch(if sent.patches.is_multiple_of(PATCHES_PER_LEARN) {
                     Purpose::Learn

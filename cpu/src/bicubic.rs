@@ -6,7 +6,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::map::{GROUP_RGB, Map};
-use crate::program::{Output, store_rgba};
+use crate::program::{Output, store_rgb, store_rgba};
 use crate::yuv_rgb::load_picture;
 
 /// The four taps of each phase, in f32.
@@ -24,38 +24,38 @@ impl Taps {
         Self { s, phases: phases.collect() }
     }
 
-    /// Output row `y` of a three-channel map, upscaled: (s·W, 4), the fourth channel unspecified.
+    /// Output row `y` of a three-channel map, upscaled: (3, s, W), column `x·s + phase` at `[.., phase, x]`.
     #[inline(always)]
     pub fn row(&self, src: &Map, y: usize, out: &mut [f32]) {
-        assert_eq!((src.group, out.len()), (GROUP_RGB, src.w * self.s * GROUP_RGB));
+        let w = src.w;
+        assert_eq!((src.group, out.len()), (GROUP_RGB, 3 * self.s * w));
         let clamp = |i: isize, len: usize| i.clamp(0, len as isize - 1) as usize;
         let (first, taps) = self.phases[y % self.s];
-        let rows: [&[f32]; 4] = std::array::from_fn(|k| {
+        let [a, b, c, d]: [&[f32]; 4] = std::array::from_fn(|k| {
             let y = clamp((y / self.s) as isize + first + k as isize, src.h);
-            &src.padded_row(y + 1)[GROUP_RGB..(src.w + 1) * GROUP_RGB]
+            &src.padded_row(y + 1)[GROUP_RGB..(w + 1) * GROUP_RGB]
         });
-        // Two pixels of edge on either side, so that the horizontal taps need no guard.
-        let mut line = vec![[0.0f32; GROUP_RGB]; src.w + 4];
-        for (x, pixel) in line[2..src.w + 2].iter_mut().enumerate() {
-            for (c, v) in pixel.iter_mut().enumerate() {
-                let at = x * GROUP_RGB + c;
-                *v = taps[0] * rows[0][at]
-                    + taps[1] * rows[1][at]
-                    + taps[2] * rows[2][at]
-                    + taps[3] * rows[3][at];
-            }
+        let mut pixels = vec![0.0; w * GROUP_RGB];
+        for ((((v, a), b), c), d) in pixels.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            *v = taps[0] * a + taps[1] * b + taps[2] * c + taps[3] * d;
         }
-        let (left, right) = (line[2], line[src.w + 1]);
-        line[..2].fill(left);
-        line[src.w + 2..].fill(right);
-        for (x, out) in out.chunks_exact_mut(self.s * GROUP_RGB).enumerate() {
-            for ((first, taps), out) in self.phases.iter().zip(out.chunks_exact_mut(GROUP_RGB)) {
-                let window = &line[(x as isize + 2 + first) as usize..][..4];
-                for (c, v) in out.iter_mut().enumerate() {
-                    *v = taps[0] * window[0][c]
-                        + taps[1] * window[1][c]
-                        + taps[2] * window[2][c]
-                        + taps[3] * window[3][c];
+        // Two columns of edge on either side, so that the horizontal taps need no guard.
+        let mut line = vec![0.0; w + 4];
+        for (c, out) in out.chunks_exact_mut(self.s * w).enumerate() {
+            for (v, pixel) in line[2..].iter_mut().zip(pixels.chunks_exact(GROUP_RGB)) {
+                *v = pixel[c];
+            }
+            let (left, right) = (line[2], line[w + 1]);
+            line[..2].fill(left);
+            line[w + 2..].fill(right);
+            for ((first, taps), out) in self.phases.iter().zip(out.chunks_exact_mut(w)) {
+                let from = (2 + first) as usize;
+                let shifted: [&[f32]; 4] = std::array::from_fn(|k| &line[from + k..][..w]);
+                for (x, v) in out.iter_mut().enumerate() {
+                    *v = taps[0] * shifted[0][x]
+                        + taps[1] * shifted[1][x]
+                        + taps[2] * shifted[2][x]
+                        + taps[3] * shifted[3][x];
                 }
             }
         }
@@ -73,12 +73,10 @@ pub fn bicubic(rgb: &[f32], h: usize, w: usize, s: usize) -> Vec<f32> {
     }
     let taps = Taps::new(s);
     let mut out = vec![0.0; h * w * s * s * 3];
-    let mut line = vec![0.0; w * s * GROUP_RGB];
+    let mut line = vec![0.0; 3 * s * w];
     for (y, out) in out.chunks_exact_mut(w * s * 3).enumerate() {
         taps.row(&map, y, &mut line);
-        for (out, line) in out.chunks_exact_mut(3).zip(line.chunks_exact(GROUP_RGB)) {
-            out.copy_from_slice(&line[..3]);
-        }
+        store_rgb(&line, s, out);
     }
     out
 }
@@ -100,10 +98,10 @@ pub fn upscale_bicubic(picture: &Yuv420, s: usize, rgba: &mut [u8]) {
     let taps = Taps::new(s);
     let arch = Arch::new();
     rgba.par_chunks_exact_mut(picture.w * s * 4).enumerate().for_each(|(y, rgba)| {
-        let mut line = vec![0.0; picture.w * s * GROUP_RGB];
+        let mut line = vec![0.0; 3 * s * picture.w];
         arch.dispatch(|| {
             Output::Base(&taps).row(&map, y, &mut line);
-            store_rgba(&line, rgba);
+            store_rgba(&line, s, rgba);
         });
     });
 }

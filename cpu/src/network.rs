@@ -6,8 +6,8 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::conv3x3::{Packed, Threads};
-use crate::map::{GROUP_RGB, Map};
-use crate::program::{Program, load_image, store_rgba};
+use crate::map::Map;
+use crate::program::{Program, load_image, store_rgb, store_rgba};
 use crate::yuv_rgb::load_picture;
 
 /// A network with its weights, ready for pictures of any size.
@@ -52,8 +52,14 @@ impl Network {
         }
     }
 
-    /// Runs on what is loaded and calls `row(y, line)` for each output row, (s·W, 4) f32, on all cores.
-    fn run<T: Send>(&mut self, out: &mut [T], channels: usize, row: impl Fn(&[f32], &mut [T]) + Sync) {
+    /// Runs on what is loaded and calls `store(line, s, out)` for each output row, `line` being (3, s, W) f32 as
+    /// [`Output::row`](crate::program::Output::row) gives it, on all cores.
+    fn run<T: Send>(
+        &mut self,
+        out: &mut [T],
+        channels: usize,
+        store: impl Fn(&[f32], usize, &mut [T]) + Sync,
+    ) {
         self.program.run(&self.packed, &mut self.maps, |value| self.buffers[value], Threads::All);
         let input = &self.maps[self.buffers[0]];
         let output = self.program.output(&self.maps[self.buffers[self.program.ops.len()]]);
@@ -61,11 +67,11 @@ impl Network {
         assert_eq!(out.len(), input.h * self.program.arch.scale() * width * channels, "size of the output");
         let arch = Arch::new();
         out.par_chunks_exact_mut(width * channels).enumerate().for_each(|(y, out)| {
-            let mut line = vec![0.0; width * GROUP_RGB];
+            let mut line = vec![0.0; 3 * width];
             // Compiled once for each instruction set, as all that is inlined into it.
             arch.dispatch(|| {
                 output.row(input, y, &mut line);
-                row(&line, out);
+                store(&line, self.program.last_shuffle, out);
             });
         });
     }
@@ -87,11 +93,7 @@ impl Network {
         self.allocate(lr.h, lr.w);
         for (n, out) in hr.rgb.chunks_exact_mut(lr.h * lr.w * s * s * 3).enumerate() {
             load_image(lr, n, &mut self.maps[0]);
-            self.run(out, 3, |line, out| {
-                for (out, line) in out.chunks_exact_mut(3).zip(line.chunks_exact(GROUP_RGB)) {
-                    out.copy_from_slice(&line[..3]);
-                }
-            });
+            self.run(out, 3, store_rgb);
         }
         hr
     }

@@ -124,7 +124,7 @@ pub enum Output<'a> {
 }
 
 impl Output<'_> {
-    /// Row `y` of the image as (s·W, 4) f32; the fourth channel is unspecified. `input` is value 0.
+    /// Row `y` of the image, (3, s, W) f32: column `x·s + phase` at `[.., phase, x]`. `input` is value 0.
     #[inline(always)]
     pub fn row(&self, input: &Map, y: usize, out: &mut [f32]) {
         let base = match *self {
@@ -135,34 +135,60 @@ impl Output<'_> {
             Some(taps) => taps.row(input, y, out),
             None => out.fill(0.0),
         }
-        for pixel in out.chunks_exact_mut(GROUP_RGB) {
-            for (v, mean) in pixel.iter_mut().zip(RGB_MEAN) {
-                *v += mean;
-            }
+        for (plane, mean) in out.chunks_exact_mut(out.len() / 3).zip(RGB_MEAN) {
+            plane.iter_mut().for_each(|v| *v += mean);
         }
         if let Output::Network { last, s, .. } = *self {
-            let row = last.padded_row(y / s + 1);
-            for c in 0..3 {
-                for dx in 0..s {
-                    let from = row[last.at((c * s + y % s) * s + dx, 0)..].iter().step_by(last.group);
-                    let to = out[dx * GROUP_RGB + c..].iter_mut().step_by(s * GROUP_RGB);
-                    for (to, from) in to.zip(from) {
-                        *to += from;
-                    }
-                }
+            match s {
+                1 => add_shuffled::<1>(last, y, out),
+                2 => add_shuffled::<2>(last, y, out),
+                3 => add_shuffled::<3>(last, y, out),
+                _ => add_shuffled::<4>(last, y, out),
             }
         }
     }
 }
 
-/// (W, 4) f32 -> (W, 4) u8, alpha 255.
+/// Adds row `y` of `last`, pixel-shuffled by S, to (3, S, W).
 #[inline(always)]
-pub fn store_rgba(line: &[f32], rgba: &mut [u8]) {
-    for (to, from) in rgba.chunks_exact_mut(4).zip(line.chunks_exact(GROUP_RGB)) {
-        for c in 0..3 {
-            to[c] = quantise(from[c]);
+fn add_shuffled<const S: usize>(last: &Map, y: usize, out: &mut [f32]) {
+    let row = last.padded_row(y / S + 1);
+    let mut planes = out.chunks_exact_mut(last.w);
+    for c in 0..3 {
+        let channel = (c * S + y % S) * S;
+        let phases: [&mut [f32]; S] = std::array::from_fn(|_| planes.next().unwrap_or_default());
+        let from: [&[f32]; S] = std::array::from_fn(|p| &row[last.at(channel + p, 0)..]);
+        for x in 0..last.w {
+            for p in 0..S {
+                phases[p][x] += from[p][x * last.group];
+            }
         }
-        to[3] = 255;
+    }
+}
+
+/// (3, s, W) f32 -> (s·W, 4) u8, alpha 255.
+#[inline(always)]
+pub fn store_rgba(line: &[f32], s: usize, rgba: &mut [u8]) {
+    let w = line.len() / (3 * s);
+    let mut packed = vec![0u32; w];
+    for phase in 0..s {
+        let [r, g, b]: [&[f32]; 3] = std::array::from_fn(|c| &line[(c * s + phase) * w..][..w]);
+        for (((packed, r), g), b) in packed.iter_mut().zip(r).zip(g).zip(b) {
+            let [r, g, b] = [r, g, b].map(|v| u32::from(quantise(*v)));
+            *packed = r | g << 8 | b << 16 | 255 << 24;
+        }
+        for (pixels, packed) in rgba.chunks_exact_mut(4 * s).zip(&packed) {
+            pixels[4 * phase..4 * phase + 4].copy_from_slice(&packed.to_le_bytes());
+        }
+    }
+}
+
+/// (3, s, W) f32 -> (s·W, 3) f32.
+#[inline(always)]
+pub fn store_rgb(line: &[f32], s: usize, rgb: &mut [f32]) {
+    for (plane, line) in line.chunks_exact(line.len() / (3 * s)).enumerate() {
+        let (c, phase) = (plane / s, plane % s);
+        rgb[3 * phase + c..].iter_mut().step_by(3 * s).zip(line).for_each(|(to, from)| *to = *from);
     }
 }
 

@@ -1,12 +1,14 @@
 //! Training: forward, loss, backward, Adam.
 
+use std::sync::{Mutex, PoisonError};
+
 use hone_model::backend::{Adam, BackendError, Images, Loss, TrainBackend};
 use hone_model::{Arch, Op, Weights};
 use rayon::prelude::*;
 
 use crate::conv3x3::{Epilogue, Packed, Threads, conv3x3};
 use crate::conv3x3_grad_weights::conv3x3_grad_weights;
-use crate::map::{GROUP_RGB, Map};
+use crate::map::Map;
 use crate::network::Network;
 use crate::pixel_shuffle::pixel_shuffle_grad;
 use crate::program::{Program, load_image};
@@ -20,16 +22,24 @@ pub struct CpuTrainer {
     m: Vec<f32>,
     v: Vec<f32>,
     steps: i32,
+    /// What each image of the batch comes to.
     images: Vec<Image>,
+    /// Memory of one thread each: reused from image to image, so that it stays in cache.
+    scratch: Mutex<Vec<Scratch>>,
     evaluator: Network,
 }
 
-/// What one image of a batch needs.
+/// Loss and gradient of one image of a batch.
+#[derive(Clone)]
 struct Image {
-    values: Vec<Map>,
-    grads: Vec<Map>,
     grad_params: Vec<f32>,
     loss: f64,
+}
+
+/// Values and their gradients on the way through one image.
+struct Scratch {
+    values: Vec<Map>,
+    grads: Vec<Map>,
 }
 
 impl CpuTrainer {
@@ -44,19 +54,8 @@ impl CpuTrainer {
             v: vec![0.0; params],
             steps: 0,
             images: vec![],
+            scratch: Mutex::default(),
         }
-    }
-
-    fn allocate(&mut self, n: usize, h: usize, w: usize) {
-        if self.images.first().is_some_and(|image| (image.values[0].h, image.values[0].w) != (h, w)) {
-            self.images.clear();
-        }
-        self.images.resize_with(n, || Image {
-            values: self.program.maps(h, w),
-            grads: self.program.maps(h, w),
-            grad_params: vec![0.0; self.weights.params().len()],
-            loss: 0.0,
-        });
     }
 
     fn adam(&mut self, settings: Adam) {
@@ -76,14 +75,23 @@ impl CpuTrainer {
     }
 }
 
-impl Image {
+impl Scratch {
+    fn new(program: &Program, h: usize, w: usize) -> Self {
+        Self { values: program.maps(h, w), grads: program.maps(h, w) }
+    }
+
+    fn fits(&self, h: usize, w: usize) -> bool {
+        (self.values[0].h, self.values[0].w) == (h, w)
+    }
+
     fn forward(&mut self, program: &Program, packed: &[Packed], lr: &Images, n: usize) {
         load_image(lr, n, &mut self.values[0]);
         program.run(packed, &mut self.values, |value| value, Threads::One);
     }
 
     /// Loss against image `n` of `hr`, and its gradient by the last value.
-    fn loss(&mut self, program: &Program, hr: &Images, n: usize, kind: Loss) {
+    #[inline(always)]
+    fn loss(&mut self, program: &Program, hr: &Images, n: usize, kind: Loss) -> f64 {
         let s = program.last_shuffle;
         let (input, last) = (&self.values[0], &self.values[program.ops.len()]);
         let output = program.output(last);
@@ -91,14 +99,18 @@ impl Image {
         let stride = grad.stride();
         let target = &hr.rgb[n * hr.h * hr.w * 3..][..hr.h * hr.w * 3];
         let inverse_count = 1.0 / hr.rgb.len() as f32;
-        let mut line = vec![0.0; hr.w * GROUP_RGB];
+        let mut line = vec![0.0; 3 * hr.w];
         let mut sum = 0.0;
         for (y, target) in target.chunks_exact(hr.w * 3).enumerate() {
             output.row(input, y, &mut line);
             let grad = &mut grad.data[(y / s + 1) * stride..][..stride];
-            for (x, (pixel, target)) in line.chunks_exact(GROUP_RGB).zip(target.chunks_exact(3)).enumerate() {
-                for c in 0..3 {
-                    let d = pixel[c] - target[c];
+            for (plane, line) in line.chunks_exact(last.w).enumerate() {
+                let (c, phase) = (plane / s, plane % s);
+                let channel = last.at((c * s + y % s) * s + phase, 0);
+                let target = target[3 * phase + c..].iter().step_by(3 * s);
+                let grads = grad[channel..].iter_mut().step_by(last.group);
+                for ((v, target), grad) in line.iter().zip(target).zip(grads) {
+                    let d = v - target;
                     let (value, slope) = match kind {
                         Loss::L1 if d == 0.0 => (0.0, 0.0),
                         Loss::L1 => (d.abs(), d.signum()),
@@ -108,15 +120,15 @@ impl Image {
                         }
                     };
                     sum += f64::from(value);
-                    grad[last.at((c * s + y % s) * s + x % s, x / s)] = slope * inverse_count;
+                    *grad = slope * inverse_count;
                 }
             }
         }
-        self.loss = sum / hr.rgb.len() as f64;
+        sum / hr.rgb.len() as f64
     }
 
-    fn backward(&mut self, program: &Program, transposed: &[Packed]) {
-        self.grad_params.fill(0.0);
+    fn backward(&mut self, program: &Program, transposed: &[Packed], grad_params: &mut [f32]) {
+        grad_params.fill(0.0);
         // Whether a gradient has been written to in this step; the first one overwrites.
         let mut started = vec![false; self.values.len()];
         started[program.ops.len()] = true;
@@ -138,7 +150,7 @@ impl Image {
                     }
                     let layer_shape = &program.layers[layer];
                     let range = layer_shape.offset..layer_shape.offset + layer_shape.params();
-                    conv3x3_grad_weights(&self.values[src], grad, layer_shape, &mut self.grad_params[range]);
+                    conv3x3_grad_weights(&self.values[src], grad, layer_shape, &mut grad_params[range]);
                     if src == 0 {
                         continue;
                     }
@@ -186,7 +198,8 @@ impl TrainBackend for CpuTrainer {
     fn step(&mut self, lr: &Images, hr: &Images, loss: Loss, adam: Adam) -> Result<f32, BackendError> {
         let s = self.program.arch.scale();
         assert_eq!((lr.n, lr.h * s, lr.w * s), (hr.n, hr.h, hr.w), "a batch of pairs");
-        self.allocate(lr.n, lr.h, lr.w);
+        let params = self.weights.params().len();
+        self.images.resize(lr.n, Image { grad_params: vec![0.0; params], loss: 0.0 });
         let program = &self.program;
         let packed = program.pack(&self.weights);
         let transposed: Vec<Packed> = program
@@ -194,10 +207,15 @@ impl TrainBackend for CpuTrainer {
             .iter()
             .map(|layer| Packed::transposed(layer, self.weights.layer(layer).0))
             .collect();
+        let (scratch, simd) = (&self.scratch, pulp::Arch::new());
+        let lock = || scratch.lock().unwrap_or_else(PoisonError::into_inner);
         self.images.par_iter_mut().enumerate().for_each(|(n, image)| {
-            image.forward(program, &packed, lr, n);
-            image.loss(program, hr, n, loss);
-            image.backward(program, &transposed);
+            let kept = lock().pop().filter(|scratch| scratch.fits(lr.h, lr.w));
+            let mut scratch = kept.unwrap_or_else(|| Scratch::new(program, lr.h, lr.w));
+            scratch.forward(program, &packed, lr, n);
+            image.loss = simd.dispatch(|| scratch.loss(program, hr, n, loss));
+            scratch.backward(program, &transposed, &mut image.grad_params);
+            lock().push(scratch);
         });
         let loss: f64 = self.images.iter().map(|image| image.loss).sum();
         if !loss.is_finite() {

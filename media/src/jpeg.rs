@@ -49,6 +49,10 @@ pub enum Error {
 /// # Errors
 /// [`Error::Buffer`], [`Error::Quality`] or, for an empty image, [`Error::Encode`].
 pub fn encode(rgb: &[u8], width: u16, height: u16, quality: u8) -> Result<Vec<u8>, Error> {
+    file(rgb, width, height, quality, true)
+}
+
+fn file(rgb: &[u8], width: u16, height: u16, quality: u8, own_tables: bool) -> Result<Vec<u8>, Error> {
     let need = 3 * usize::from(width) * usize::from(height);
     if rgb.len() != need {
         return Err(Error::Buffer { have: rgb.len(), need });
@@ -59,7 +63,7 @@ pub fn encode(rgb: &[u8], width: u16, height: u16, quality: u8) -> Result<Vec<u8
     let mut out = Vec::new();
     let mut encoder = jpeg_encoder::Encoder::new(&mut out, quality);
     encoder.set_sampling_factor(SamplingFactor::F_1_1);
-    encoder.set_optimized_huffman_tables(true);
+    encoder.set_optimized_huffman_tables(own_tables);
     encoder.encode(rgb, width, height, ColorType::Rgb).map_err(|error| Error::Encode(error.to_string()))?;
     Ok(out)
 }
@@ -90,6 +94,53 @@ pub fn decode(bytes: &[u8], expect: (u16, u16)) -> Result<Vec<u8>, Error> {
         return Err(Error::Buffer { have: rgb.len(), need });
     }
     Ok(rgb)
+}
+
+/// Encodes like [`encode()`], but gives the entropy-coded scan alone: on a small image the headers and tables
+/// would be half of the bytes. Size and quality say what they were, as in RFC 2435: the quantiser tables are those
+/// of ITU-T T.81 annex K scaled by quality, the Huffman tables those of annex K.
+///
+/// # Errors
+/// As [`encode()`].
+pub fn encode_scan(rgb: &[u8], width: u16, height: u16, quality: u8) -> Result<Vec<u8>, Error> {
+    let mut bytes = file(rgb, width, height, quality, false)?;
+    bytes.truncate(bytes.len() - END.len());
+    bytes.drain(..scan_start(&bytes)?);
+    Ok(bytes)
+}
+
+/// Decodes what [`encode_scan()`] made of an image of this (width, height) at this quality.
+///
+/// # Errors
+/// As [`decode()`], and [`Error::Quality`].
+pub fn decode_scan(scan: &[u8], size: (u16, u16), quality: u8) -> Result<Vec<u8>, Error> {
+    if scan.len() > MAX_JPEG_BYTES {
+        return Err(Error::TooLarge(scan.len()));
+    }
+    // The headers of any image of this size and quality.
+    let blank = vec![0; 3 * usize::from(size.0) * usize::from(size.1)];
+    let mut bytes = file(&blank, size.0, size.1, quality, false)?;
+    bytes.truncate(scan_start(&bytes)?);
+    bytes.extend_from_slice(scan);
+    bytes.extend_from_slice(&END);
+    decode(&bytes, size)
+}
+
+/// The marker that ends an image.
+const END: [u8; 2] = [0xff, 0xd9];
+/// The marker of the header in front of a scan.
+const START_OF_SCAN: u8 = 0xda;
+
+/// Where the entropy-coded data of our own encoder's file begins.
+fn scan_start(bytes: &[u8]) -> Result<usize, Error> {
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+        if marker == START_OF_SCAN && at <= bytes.len() {
+            return Ok(at);
+        }
+    }
+    Err(Error::Encode("no scan".into()))
 }
 
 fn damaged(error: impl std::fmt::Display) -> Error {

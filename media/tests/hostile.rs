@@ -109,6 +109,8 @@ proptest! {
         let bytes = jpeg::encode(&rgb, width, height, 95).unwrap();
         let back = jpeg::decode(&bytes, (width, height)).unwrap();
         prop_assert!(common::psnr(&rgb, &back) > 30.0);
+        let scan = jpeg::encode_scan(&rgb, width, height, 95).unwrap();
+        prop_assert_eq!(jpeg::decode_scan(&scan, (width, height), 95).unwrap(), back);
     }
 
     #[test]
@@ -125,12 +127,14 @@ proptest! {
         let _ = jpeg::decode(&bytes, (48, 32));
         bytes.truncate(cut.index(bytes.len()));
         let _ = jpeg::decode(&bytes, (48, 32));
+        let _ = jpeg::decode_scan(&bytes, (48, 32), 80);
     }
 
     #[test]
     fn random_jpegs_never_panic(tail in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = jpeg::decode(&tail, (16, 16));
         let _ = jpeg::decode(&[&[0xff, 0xd8, 0xff][..], &tail].concat(), (16, 16));
+        let _ = jpeg::decode_scan(&tail, (16, 16), 50);
     }
 }
 
@@ -155,4 +159,6 @@ fn only_the_announced_jpeg_is_taken() {
     assert!(matches!(jpeg::encode(&rgb, 16, 9, 90), Err(jpeg::Error::Buffer { .. })));
     assert!(matches!(jpeg::encode(&rgb, 16, 8, 0), Err(jpeg::Error::Quality(0))));
     assert!(matches!(jpeg::encode(&[], 0, 0, 90), Err(jpeg::Error::Encode(_))));
+    assert!(matches!(jpeg::decode_scan(&[], (16, 8), 0), Err(jpeg::Error::Quality(0))));
+    assert!(matches!(jpeg::decode_scan(&[], (0, 8), 90), Err(jpeg::Error::Encode(_))));
 }

@@ -30,6 +30,11 @@ impl BaseModel {
         Self::all().find(|(_, header)| header.arch_id == arch.id()).map(|(base, _)| base)
     }
 
+    /// Gain over the base image on scenes that it was not trained on, dB.
+    pub fn gain_db(self) -> f64 {
+        update::header(BASES[self.index].1).map_or(0.0, |header| header.gain_db.into())
+    }
+
     /// The base model that the wire names.
     pub(crate) fn named(arch_id: u64, id: u64) -> Option<Self> {
         Self::all().find(|(base, header)| header.arch_id == arch_id && base.id() == id).map(|(base, _)| base)

@@ -1,4 +1,4 @@
-//! Patches to learn from: bounded, the newest preferred, some held out.
+//! Patches to learn from: bounded, the newest preferred.
 
 use std::collections::VecDeque;
 
@@ -46,22 +46,20 @@ pub struct PairError {
     pub scale: usize,
 }
 
-/// Holds pairs, oldest first.
+/// Holds pairs to learn from, oldest first.
 pub struct Buffer {
     scale: usize,
     crop: usize,
     train: VecDeque<Pair>,
     train_max: usize,
-    held_out: VecDeque<Pair>,
-    held_out_max: usize,
 }
 
 impl Buffer {
-    pub fn new(scale: usize, crop: usize, train_max: usize, held_out_max: usize) -> Self {
-        let (train, held_out) = (VecDeque::new(), VecDeque::new());
-        Self { scale, crop, train, train_max, held_out, held_out_max }
+    pub fn new(scale: usize, crop: usize, train_max: usize) -> Self {
+        Self { scale, crop, train: VecDeque::new(), train_max }
     }
 
+    /// Whether training can use it, or judge by it.
     pub fn check(&self, pair: &Pair) -> Result<(), PairError> {
         let (h, w) = (pair.h, pair.w);
         let fits = (self.crop..=SIDE_MAX).contains(&h)
@@ -73,35 +71,26 @@ impl Buffer {
         if fits { Ok(()) } else { Err(error) }
     }
 
-    /// Adds a checked pair; the oldest of its kind gives way.
+    /// Adds a checked pair; the oldest gives way.
     pub fn add(&mut self, pair: Pair) {
-        let (queue, max) = match pair.held_out {
-            true => (&mut self.held_out, self.held_out_max),
-            false => (&mut self.train, self.train_max),
-        };
-        if queue.len() == max {
-            queue.pop_front();
+        if self.train.len() == self.train_max {
+            self.train.pop_front();
         }
-        queue.push_back(pair);
+        self.train.push_back(pair);
     }
 
-    pub fn trainable(&self) -> usize {
-        self.train.len()
+    pub fn is_empty(&self) -> bool {
+        self.train.is_empty()
     }
 
-    /// Patches never trained on, oldest first.
-    pub fn held_out(&self) -> &VecDeque<Pair> {
-        &self.held_out
-    }
-
-    /// A batch of `n` crops: half of them from the newest quarter, turned and mirrored at random.
-    pub fn batch(&self, n: usize, rng: &mut Rng) -> (Images, Images) {
+    /// A batch of `n` crops, turned and mirrored at random; the share `newest` of them from the newest quarter.
+    pub fn batch(&self, n: usize, newest: f64, rng: &mut Rng) -> (Images, Images) {
         let (crop, s) = (self.crop, self.scale);
         let (mut lr, mut hr) = (Images::zeros(n, crop, crop), Images::zeros(n, crop * s, crop * s));
         let count = self.train.len();
         for i in 0..n {
-            let newest = count.div_ceil(4);
-            let index = if rng.below(2) == 0 { count - 1 - rng.below(newest) } else { rng.below(count) };
+            let index =
+                if rng.unit() < newest { count - 1 - rng.below(count.div_ceil(4)) } else { rng.below(count) };
             let pair = &self.train[index];
             let (y, x) = (rng.below(pair.h - crop + 1), rng.below(pair.w - crop + 1));
             let turn = Turn(rng.below(8));
@@ -146,14 +135,14 @@ mod tests {
         let lr = (0..side * side).flat_map(|i| [f32::from(value(i / side, i % side)) / 255.0; 3]).collect();
         let hr_side = side * s;
         let hr = (0..hr_side * hr_side).flat_map(|i| [value(i / hr_side / s, i % hr_side / s); 3]).collect();
-        Pair { pts_us, h: side, w: side, lr, hr, held_out: pts_us % 8 == 1 }
+        Pair { pts_us, h: side, w: side, lr, hr, held_out: false }
     }
 
     #[test]
     fn crops_stay_aligned_under_every_symmetry() {
-        let mut buffer = Buffer::new(2, 8, 10, 10);
+        let mut buffer = Buffer::new(2, 8, 10);
         buffer.add(pair(2, 12, 2));
-        let (lr, hr) = buffer.batch(64, &mut Rng::new(1));
+        let (lr, hr) = buffer.batch(64, 0.5, &mut Rng::new(1));
         let mut distinct = std::collections::HashSet::new();
         for n in 0..64 {
             for y in 0..16 {
@@ -169,20 +158,19 @@ mod tests {
     }
 
     #[test]
-    fn bounded_with_a_held_out_share_and_the_newest_preferred() {
-        let mut buffer = Buffer::new(1, 4, 40, 5);
+    fn bounded_and_the_oldest_gives_way() {
+        let mut buffer = Buffer::new(1, 4, 40);
+        assert!(buffer.is_empty());
         for i in 0..200 {
             buffer.add(pair(i, 4, 1));
         }
-        assert_eq!((buffer.trainable(), buffer.held_out().len()), (40, 5));
-        let held: Vec<i64> = buffer.held_out().iter().map(|p| p.pts_us).collect();
-        assert_eq!(held, [161, 169, 177, 185, 193]);
-        assert!(buffer.train.iter().all(|p| p.pts_us % 8 != 1));
+        let kept: Vec<i64> = buffer.train.iter().map(|p| p.pts_us).collect();
+        assert_eq!(kept, (160..200).collect::<Vec<_>>());
     }
 
     #[test]
     fn refuses_pairs_that_do_not_fit() {
-        let buffer = Buffer::new(2, 8, 10, 10);
+        let buffer = Buffer::new(2, 8, 10);
         assert!(buffer.check(&pair(0, 8, 2)).is_ok());
         assert!(buffer.check(&pair(0, 7, 2)).is_err());
         assert!(buffer.check(&pair(0, 8, 1)).is_err());

@@ -1,9 +1,7 @@
-//! How much better than the base image, in dB.
+//! How much better one is than another, in dB.
 
-use std::collections::VecDeque;
-
+use hone_model::Weights;
 use hone_model::backend::{BackendError, Images, TrainBackend};
-use hone_model::{Published, Weights};
 
 use crate::buffer::Pair;
 
@@ -12,27 +10,16 @@ const LUMA: [f64; 3] = [0.2126, 0.7152, 0.0722];
 
 /// Squared luma errors of two contenders on the same patches.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Comparison(VecDeque<(f64, f64)>);
+pub struct Comparison(Vec<(f64, f64)>);
+
+impl FromIterator<(f64, f64)> for Comparison {
+    /// Of (new, old) for each patch.
+    fn from_iter<I: IntoIterator<Item = (f64, f64)>>(errors: I) -> Self {
+        Self(errors.into_iter().collect())
+    }
+}
 
 impl Comparison {
-    /// Adds one patch; of more than `keep` the oldest goes.
-    pub fn push(&mut self, new: f64, old: f64, keep: usize) {
-        self.0.push_back((new, old));
-        while self.0.len() > keep {
-            self.0.pop_front();
-        }
-    }
-
-    /// Forgets all patches.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Patches compared.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// PSNR of the new over that of the old, errors pooled, dB.
     pub fn gain_db(&self) -> f64 {
         // 50 dB: nobody sees what differs below, so that a fade to black says nothing for or against.
@@ -53,29 +40,17 @@ impl Comparison {
     }
 }
 
-/// Squared error of `weights` on one pair, on what a viewer would show: clamped to 0..=1.
+/// Squared error of `weights` on one pair, on what a viewer would show: 8-bit code values.
 pub fn error(backend: &mut dyn TrainBackend, weights: &Weights, pair: &Pair) -> Result<f64, BackendError> {
     let lr = Images { n: 1, h: pair.h, w: pair.w, rgb: pair.lr.clone() };
     let out = backend.forward(weights, &lr)?;
     let sum = out.rgb.chunks_exact(3).zip(pair.hr.chunks_exact(3)).map(|(y, hr)| {
-        let d: f64 =
-            (0..3).map(|c| LUMA[c] * (f64::from(y[c].clamp(0.0, 1.0)) - f64::from(hr[c]) / 255.0)).sum();
+        // A float turns into the nearest code value, as on a screen: what is lost below it nobody sees.
+        let code = |v: f32| f64::from((v * 255.0).clamp(0.0, 255.0).round());
+        let d: f64 = (0..3).map(|c| LUMA[c] * (code(y[c]) - f64::from(hr[c])) / 255.0).sum();
         d * d
     });
     Ok(sum.sum::<f64>() / (out.rgb.len() / 3) as f64)
-}
-
-/// The base image's own error: that of a network whose last layer is zero.
-pub struct Base(Weights);
-
-impl Base {
-    pub fn new(published: &Published) -> Self {
-        Self(Weights::zeros(published.arch()))
-    }
-
-    pub fn error(&self, backend: &mut dyn TrainBackend, pair: &Pair) -> Result<f64, BackendError> {
-        error(backend, &self.0, pair)
-    }
 }
 
 #[cfg(test)]
@@ -83,9 +58,7 @@ mod tests {
     use super::*;
 
     fn comparison(pairs: &[(f64, f64)]) -> Comparison {
-        let mut comparison = Comparison::default();
-        pairs.iter().for_each(|&(new, old)| comparison.push(new, old, 10));
-        comparison
+        pairs.iter().copied().collect()
     }
 
     #[test]
@@ -99,13 +72,5 @@ mod tests {
         assert_eq!(comparison(&[(1.0, 2.0)]).certainty(), 0.0);
         assert_eq!(comparison(&[(1.0, 1.0), (2.0, 2.0)]).certainty(), 0.0);
         assert!(comparison(&[(2.0, 1.0), (2.1, 1.0)]).certainty() < -1.0);
-    }
-
-    #[test]
-    fn only_the_newest_are_kept() {
-        let mut comparison = Comparison::default();
-        (0..20).for_each(|i| comparison.push(if i < 15 { 9.0 } else { 1.0 }, 2.0, 5));
-        assert_eq!(comparison.len(), 5);
-        assert!((comparison.gain_db() - 10.0 * 2.0f64.log10()).abs() < 1e-4);
     }
 }

@@ -7,6 +7,7 @@
 
 mod buffer;
 mod gain;
+mod held_out;
 mod trainer;
 
 pub use buffer::{Pair, PairError, SIDE_MAX};

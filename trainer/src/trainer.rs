@@ -6,7 +6,8 @@ use hone_model::{Origin, Published, Weights, update};
 use serde::Deserialize;
 
 use crate::buffer::{Buffer, Pair, PairError};
-use crate::gain::{Base, Comparison, error};
+use crate::gain::Comparison;
+use crate::held_out::HeldOut;
 
 /// How a stream is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -30,6 +31,8 @@ pub struct Config {
     pub loss_eps: f32,
     /// Published weights are an average over about this many steps: it damps the noise of single batches.
     pub average_steps: f32,
+    /// Share of a batch that is drawn from the newest quarter of the patches.
+    pub newest_share: f64,
     /// Patches kept for training.
     pub patches_max: usize,
     /// Patches kept to judge by, never trained on. Few: the verdict must follow the scene.
@@ -46,6 +49,8 @@ pub struct Config {
     pub pause_after: u32,
     /// New patches after which a pause ends whatever they show.
     pub resume_after_patches: u32,
+    /// Whether a cut makes void what was learned and judged before it.
+    pub follow_scenes: bool,
 }
 
 impl Default for Config {
@@ -60,6 +65,7 @@ impl Default for Config {
             learning_rate_half_steps: 400.0,
             loss_eps: 0.01,
             average_steps: 60.0,
+            newest_share: 0.5,
             patches_max: 256,
             held_out_max: 14,
             held_out_min: 4,
@@ -68,6 +74,7 @@ impl Default for Config {
             publish_certainty: 1.5,
             pause_after: 20,
             resume_after_patches: 12,
+            follow_scenes: true,
         }
     }
 }
@@ -115,8 +122,8 @@ pub struct Trainer {
     config: Config,
     backend: Box<dyn TrainBackend>,
     buffer: Buffer,
+    held_out: HeldOut,
     rng: Rng,
-    base: Base,
     origin: Origin,
     published: Published,
     /// Base of the next snapshot.
@@ -129,21 +136,31 @@ pub struct Trainer {
     average: Weights,
     /// Patches taken in to learn from.
     patches: u64,
-    /// A held-out patch has come that no verdict has seen.
-    unjudged: bool,
+    /// Told so, and not acted on yet.
+    new_scene: bool,
+    /// The same.
+    settled: bool,
+    /// What was learned before a cut has not yet been judged in the new scene.
+    untried: bool,
+    /// A held-out patch has come since what is shown was last doubted.
+    undoubted: bool,
     steps: u64,
+    /// Steps taken when training last began anew.
+    steps_at_start: u64,
     state: State,
     verdicts_without_gain: u32,
     gain_at_pause_db: f64,
     patches_since_pause: u32,
-    /// What is published against the base image, on the newest held-out patches.
-    recent: Comparison,
 }
 
-/// Newest held-out patches that decide whether what is published still helps.
-const RECENT: usize = 6;
-/// How many standard errors below zero their gain must lie to have viewers show the base image.
-const SWITCH_OFF_CERTAINTY: f64 = 1.0;
+/// What is shown is doubted only for a loss of so much, dB on held-out patches,
+const HARM_DB: f64 = 0.1;
+/// at so many standard errors from zero,
+const DOUBT_CERTAINTY: f64 = 2.5;
+/// and on so many patches: few must not decide by chance.
+const DOUBT_PATCHES: usize = 8;
+/// What was learned is given up, if it is worse than the base model by so many standard errors.
+const UNLEARN_CERTAINTY: f64 = 1.0;
 /// Steps that one patch is worth while a base model is tuned: a few patches of a dark first second must not undo it.
 const STEPS_PER_PATCH: u64 = 20;
 /// A fall of the recent gain by this much below the held-out one ends a pause, dB.
@@ -163,9 +180,9 @@ impl Trainer {
         let published = Published::origin(arch, origin);
         backend.reset(&published.weights())?;
         Ok(Self {
-            buffer: Buffer::new(arch.scale(), config.crop, config.patches_max, config.held_out_max),
+            buffer: Buffer::new(arch.scale(), config.crop, config.patches_max),
+            held_out: HeldOut::new(published.weights(), config.held_out_max),
             rng: Rng::new(config.seed),
-            base: Base::new(&published),
             origin,
             average: published.weights(),
             version_0: published.clone(),
@@ -174,21 +191,57 @@ impl Trainer {
             snapshot_bytes: 0,
             in_force: false,
             patches: 0,
-            unjudged: false,
+            new_scene: false,
+            settled: false,
+            untried: false,
+            undoubted: false,
             steps: 0,
+            steps_at_start: 0,
             state: State::Starved,
             verdicts_without_gain: 0,
             gain_at_pause_db: 0.0,
             patches_since_pause: 0,
-            recent: Comparison::default(),
             config,
             backend,
         })
     }
 
+    /// Goes on from other weights than those of version 0, as if they had been learned here.
+    ///
+    /// # Errors
+    /// [`BackendError`] if the device refuses them.
+    ///
+    /// # Panics
+    /// If they are of another architecture.
+    pub fn start_from(&mut self, weights: &Weights) -> Result<(), BackendError> {
+        self.backend.reset(weights)?;
+        self.average = weights.clone();
+        Ok(())
+    }
+
+    /// The picture has changed to another scene: what was learned and judged on the last one no longer counts.
+    pub fn new_scene(&mut self) {
+        self.new_scene = self.config.follow_scenes;
+        self.settled = false;
+    }
+
+    /// The stream, or a new scene, has gone on for a while: the encoder has spent enough bits on it for a picture
+    /// like those that base models know.
+    pub fn settled(&mut self) {
+        self.settled = true;
+    }
+
     /// What viewers hold.
     pub fn published(&self) -> &Published {
         &self.published
+    }
+
+    /// Gain of any weights over the base image on the held-out patches, dB.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    pub fn gain_db(&mut self, weights: &Weights) -> Result<f64, BackendError> {
+        Ok(self.held_out.candidate(self.backend.as_mut(), weights)?.0.gain_db())
     }
 
     /// Steps taken so far.
@@ -212,19 +265,17 @@ impl Trainer {
     /// [`PairError`] if its sizes do not fit, or [`BackendError`].
     pub fn add(&mut self, pair: Pair) -> Result<(), AddError> {
         self.buffer.check(&pair)?;
-        let held_out = pair.held_out;
-        if held_out {
-            let network = error(self.backend.as_mut(), &self.published.weights(), &pair)?;
-            let base = self.base.error(self.backend.as_mut(), &pair)?;
-            self.recent.push(network, base, RECENT);
-            self.unjudged = true;
-        } else {
+        if !pair.held_out {
             self.patches += 1;
+            self.buffer.add(pair);
+            return Ok(());
         }
-        self.buffer.add(pair);
-        if self.state == State::Paused && held_out {
+        self.held_out.add(self.backend.as_mut(), pair, &self.published.weights())?;
+        self.undoubted = true;
+        if self.state == State::Paused {
             self.patches_since_pause += 1;
-            let changed = self.recent.gain_db() + CHANGE_DB < self.gain_at_pause_db;
+            let gain_db = self.held_out.published_over_base_image().gain_db();
+            let changed = self.in_force && gain_db + CHANGE_DB < self.gain_at_pause_db;
             if changed || self.patches_since_pause >= self.config.resume_after_patches {
                 tracing::info!(changed, "training resumes");
                 self.state = State::Training;
@@ -234,45 +285,34 @@ impl Trainer {
         Ok(())
     }
 
-    /// `new` against `old` on the held-out patches; against the base image if there is no `old`.
-    fn compare(&mut self, new: &Weights, old: Option<&Weights>) -> Result<Comparison, BackendError> {
-        let mut comparison = Comparison::default();
-        for pair in self.buffer.held_out() {
-            let new = error(self.backend.as_mut(), new, pair)?;
-            let old = match old {
-                Some(old) => error(self.backend.as_mut(), old, pair)?,
-                None => self.base.error(self.backend.as_mut(), pair)?,
-            };
-            comparison.push(new, old, usize::MAX);
-        }
-        Ok(comparison)
-    }
-
     /// Does one piece of work: a step of the optimiser, or a verdict.
     ///
     /// # Errors
     /// [`BackendError`]; the trainer stays as it was and may be asked again.
     pub fn step(&mut self) -> Result<Event, BackendError> {
-        let harms = self.recent.gain_db() < 0.0 && self.recent.certainty() <= -SWITCH_OFF_CERTAINTY;
-        if self.in_force && self.recent.len() == RECENT && harms {
-            // The scene has changed and what viewers hold makes it worse: have them show the base image.
-            self.in_force = false;
-            let gain = self.recent.gain_db();
-            self.recent.clear();
-            return Ok(Event::Published(self.publish(self.published.weights(), gain)));
-        }
-        // A base model may help from the very first patches on: ask at each, until it does.
-        let from_base = matches!(self.origin, Origin::Base(_)) && !self.in_force;
-        let judges = self.buffer.held_out().len() >= self.config.held_out_min;
-        if from_base
-            && self.unjudged
-            && judges
-            && let Some(publication) = self.verdict()?
+        if std::mem::take(&mut self.new_scene)
+            && let Some(publication) = self.begin_scene()?
         {
             return Ok(Event::Published(publication));
         }
-        let spent = matches!(self.origin, Origin::Base(_)) && self.steps >= STEPS_PER_PATCH * self.patches;
-        if self.buffer.trainable() == 0 || !judges || spent {
+        if std::mem::take(&mut self.settled)
+            && let Origin::Base(base) = self.origin
+            && self.at_origin()
+            && !self.in_force
+        {
+            // It was judged on scenes of many kinds: viewers show it until this stream's own patches say otherwise.
+            return Ok(Event::Published(self.show_origin(base.gain_db())?));
+        }
+        let judges = self.held_out.len() >= self.config.held_out_min;
+        if std::mem::take(&mut self.undoubted) && judges {
+            let doubted = self.doubt()?;
+            let publication = if doubted.is_none() && self.untried { self.verdict()? } else { doubted };
+            if let Some(publication) = publication {
+                return Ok(Event::Published(publication));
+            }
+        }
+        let spent = self.has_base() && self.steps >= STEPS_PER_PATCH * self.patches;
+        if self.buffer.is_empty() || !judges || spent {
             self.state = State::Starved;
             return Ok(Event::Idle(self.state));
         }
@@ -280,7 +320,7 @@ impl Trainer {
             return Ok(Event::Idle(self.state));
         }
         self.state = State::Training;
-        let (lr, hr) = self.buffer.batch(self.config.batch, &mut self.rng);
+        let (lr, hr) = self.buffer.batch(self.config.batch, self.config.newest_share, &mut self.rng);
         let adam = Adam { learning_rate: self.learning_rate(), ..Adam::default() };
         let loss = Loss::Charbonnier { eps: self.config.loss_eps };
         let loss = self.backend.step(&lr, &hr, loss, adam)?;
@@ -295,17 +335,15 @@ impl Trainer {
     }
 
     fn learning_rate(&self) -> f32 {
-        let halvings = self.steps as f32 / self.config.learning_rate_half_steps;
-        let start = match self.origin {
-            Origin::Seed(_) => self.config.learning_rate,
-            Origin::Base(_) => self.config.learning_rate_base,
-        };
+        let halvings = (self.steps - self.steps_at_start) as f32 / self.config.learning_rate_half_steps;
+        let start = if self.has_base() { self.config.learning_rate_base } else { self.config.learning_rate };
         (start * 0.5f32.powf(halvings)).max(self.config.learning_rate_min)
     }
 
     fn update_average(&mut self) -> Result<(), BackendError> {
         // While young it is the plain mean of all steps.
-        let share = (1.0 / self.config.average_steps).max(2.0 / (self.steps + 1) as f32);
+        let steps = self.steps - self.steps_at_start;
+        let share = (1.0 / self.config.average_steps).max(2.0 / (steps + 1) as f32);
         let weights = self.backend.weights()?;
         for (average, w) in self.average.params_mut().iter_mut().zip(weights.params()) {
             *average += share * (w - *average);
@@ -313,28 +351,99 @@ impl Trainer {
         Ok(())
     }
 
+    fn has_base(&self) -> bool {
+        matches!(self.origin, Origin::Base(_))
+    }
+
+    /// After a cut nothing is known of what was learned before it. Viewers show the base image until a base model
+    /// takes over, or until patches of the new scene say that the network helps.
+    fn begin_scene(&mut self) -> Result<Option<Publication>, BackendError> {
+        self.held_out.clear();
+        if self.state == State::Paused {
+            self.state = State::Training;
+        }
+        self.verdicts_without_gain = 0;
+        let learned = self.has_base() && !self.at_origin();
+        self.untried = self.steps > self.steps_at_start;
+        match (learned, self.in_force) {
+            (true, _) => self.show_origin(0.0).map(Some),
+            (false, true) => self.switch_off(0.0).map(Some),
+            (false, false) => Ok(None),
+        }
+    }
+
+    fn at_origin(&self) -> bool {
+        self.published.grid() == self.version_0.grid()
+    }
+
+    /// Whether viewers should show something else, by the newest patches.
+    fn doubt(&mut self) -> Result<Option<Publication>, BackendError> {
+        if self.held_out.len() < DOUBT_PATCHES.min(self.config.held_out_max) {
+            return Ok(None);
+        }
+        let harms = |c: &Comparison| c.gain_db() <= -HARM_DB && c.certainty() <= -DOUBT_CERTAINTY;
+        let network = self.held_out.published_over_base_image();
+        if !self.in_force {
+            let helps = network.gain_db() >= HARM_DB && network.certainty() >= DOUBT_CERTAINTY;
+            if !helps || self.published.version() == 0 {
+                return Ok(None);
+            }
+            self.in_force = true;
+            return self.publish(self.published.weights(), network.gain_db()).map(Some);
+        }
+        if self.has_base() && harms(&self.held_out.published_over_origin()) {
+            self.unlearn()?;
+            return self.show_origin(self.held_out.origin_over_base_image().gain_db()).map(Some);
+        }
+        if harms(&network) { self.switch_off(network.gain_db()).map(Some) } else { Ok(None) }
+    }
+
+    /// Goes back to version 0, on the wire a few bytes; what has been learned waits for a verdict.
+    fn show_origin(&mut self, gain_db: f64) -> Result<Publication, BackendError> {
+        self.in_force = gain_db > 0.0;
+        self.publish(self.version_0.weights(), gain_db)
+    }
+
+    /// Learns from version 0 again.
+    fn unlearn(&mut self) -> Result<(), BackendError> {
+        tracing::debug!(steps = self.steps, "begins again");
+        self.average = self.version_0.weights();
+        self.backend.reset(&self.average)?;
+        self.steps_at_start = self.steps;
+        self.untried = false;
+        Ok(())
+    }
+
+    /// Has viewers show the base image; the weights stay, they may help again.
+    fn switch_off(&mut self, gain_db: f64) -> Result<Publication, BackendError> {
+        self.in_force = false;
+        self.publish(self.published.weights(), gain_db.min(0.0))
+    }
+
     /// Publishes the average if it beats what is published on patches that neither has seen.
     fn verdict(&mut self) -> Result<Option<Publication>, BackendError> {
-        self.unjudged = false;
         // Judged as viewers will see it: on the grid.
         let candidate = self.published.next(&self.average).weights();
-        let over_base = self.compare(&candidate, None)?;
-        let published = self.published.weights();
-        let over_published =
-            if self.in_force { self.compare(&candidate, Some(&published))? } else { over_base.clone() };
-        let (gain_db, more_db) = (over_base.gain_db(), over_published.gain_db());
-        let certainty = over_published.certainty();
+        let (over_base_image, over_published) = self.held_out.candidate(self.backend.as_mut(), &candidate)?;
+        if self.has_base() && self.at_origin() && over_published.certainty() <= -UNLEARN_CERTAINTY {
+            // Worse than where it began: a new scene, or patches that say little of it.
+            self.unlearn()?;
+            return Ok(None);
+        }
+        let over_shown = if self.in_force { over_published } else { over_base_image.clone() };
+        let (gain_db, more_db, certainty) =
+            (over_base_image.gain_db(), over_shown.gain_db(), over_shown.certainty());
         tracing::debug!(steps = self.steps, gain_db, more_db, certainty, "verdict");
         if more_db >= self.config.publish_gain_db
             && certainty >= self.config.publish_certainty
             && gain_db > 0.0
         {
             self.in_force = true;
+            self.untried = false;
             self.verdicts_without_gain = 0;
-            self.recent.clear();
-            return Ok(Some(self.publish(candidate, gain_db)));
+            return self.publish(candidate, gain_db).map(Some);
         }
-        self.verdicts_without_gain += u32::from(self.steps > 0);
+        self.verdicts_without_gain += 1;
         if self.verdicts_without_gain >= self.config.pause_after {
             tracing::info!(steps = self.steps, gain_db, "training pauses: no gain any more");
             self.state = State::Paused;
@@ -344,12 +453,16 @@ impl Trainer {
         Ok(None)
     }
 
-    /// Makes `weights` the next version. The group rolls when its deltas outweigh a snapshot.
-    fn publish(&mut self, weights: Weights, gain_db: f64) -> Publication {
+    /// Makes `weights` the next version. The group rolls when its deltas outweigh a snapshot, and where a snapshot
+    /// says nothing: back at version 0.
+    fn publish(&mut self, weights: Weights, gain_db: f64) -> Result<Publication, BackendError> {
+        self.held_out.publish(self.backend.as_mut(), &weights)?;
         let next = self.published.next(&weights);
         let version = next.version();
         let delta = update::encode(self.origin, &self.published, &next, gain_db as f32);
-        let snapshot = self.published.version() == 0 || self.delta_bytes + delta.len() > self.snapshot_bytes;
+        let snapshot = self.published.version() == 0
+            || next.grid() == self.version_0.grid()
+            || self.delta_bytes + delta.len() > self.snapshot_bytes;
         let update = if snapshot {
             let update = update::encode(self.origin, &self.version_0, &next, gain_db as f32);
             (self.snapshot_bytes, self.delta_bytes) = (update.len(), 0);
@@ -359,7 +472,7 @@ impl Trainer {
             delta
         };
         self.published = next;
-        Publication { update, snapshot, version, gain_db }
+        Ok(Publication { update, snapshot, version, gain_db })
     }
 }
 

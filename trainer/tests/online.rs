@@ -42,10 +42,19 @@ enum Scene {
 }
 
 fn pair(index: u64, scene: Scene, held_out: bool) -> Pair {
+    pair_at(1, index, scene, held_out)
+}
+
+/// At scale `s`: each value of HR comes from the LR value that it lies on.
+fn pair_at(s: usize, index: u64, scene: Scene, held_out: bool) -> Pair {
     let mut rng = Rng::new(index + 1);
     let lr: Vec<u8> = (0..SIDE * SIDE * 3).map(|_| 60 + rng.below(120) as u8).collect();
     // Noise that nobody can learn, so that the gain has an end.
-    let hr = lr.iter().map(|&v| match scene {
+    let value = |i: usize| {
+        let (y, x, c) = (i / 3 / (SIDE * s), i / 3 % (SIDE * s), i % 3);
+        lr[(y / s * SIDE + x / s) * 3 + c]
+    };
+    let hr = (0..SIDE * SIDE * s * s * 3).map(value).map(|v| match scene {
         Scene::Brighter => v + 6 + rng.below(13) as u8,
         Scene::Darker => v - 18 + rng.below(13) as u8,
         Scene::Same => v,
@@ -186,6 +195,61 @@ fn a_change_of_scene_ends_a_pause_and_takes_a_harmful_network_out_of_force() {
     assert!(trainer.steps() > steps);
     let back = published.last().expect("a version for the new scene");
     assert!(back.gain_db > 1.0, "{} dB", back.gain_db);
+}
+
+#[test]
+fn after_a_cut_a_network_is_not_shown_until_patches_of_the_new_scene_say_that_it_helps() {
+    let mut trainer = trainer(Config { pause_after: 1000, ..config() });
+    feed(&mut trainer, Scene::Brighter, 0, 8);
+    let (published, _) = work(&mut trainer, 500);
+    let best = published.last().expect("a version");
+    trainer.new_scene();
+    let off = work(&mut trainer, 1).0.remove(0);
+    assert!(off.gain_db <= 0.0 && off.version == best.version + 1);
+    assert_eq!(work(&mut trainer, 3), (vec![], State::Starved), "nothing of the new scene to judge by");
+    // The new scene is like the old one: the same weights come back into force, for a few bytes.
+    let weights = trainer.published().weights();
+    feed(&mut trainer, Scene::Brighter, 100, 8);
+    let on = work(&mut trainer, 1).0.remove(0);
+    assert!(on.gain_db > 1.0 && on.update.len() < 100, "{} dB, {} bytes", on.gain_db, on.update.len());
+    assert_eq!(trainer.published().weights().params(), weights.params());
+}
+
+#[test]
+fn a_base_model_is_shown_once_the_stream_has_settled_and_again_after_a_cut() {
+    let arch: Arch = "live-4x16-x2".parse().unwrap();
+    let origin = Origin::best(arch, 1);
+    assert!(matches!(origin, Origin::Base(_)));
+    let base = Published::origin(arch, origin);
+    let mut trainer = Trainer::new(Box::new(CpuTrainer::new(base.weights())), origin, config()).unwrap();
+    assert_eq!(work(&mut trainer, 1), (vec![], State::Starved));
+    trainer.settled();
+    let first = work(&mut trainer, 1).0.remove(0);
+    assert!(first.snapshot && first.version == 1 && first.gain_db > 0.0);
+    assert!(first.update.len() < 100, "both ends have it: {} bytes", first.update.len());
+    assert_eq!(trainer.published().hash(), base.hash());
+
+    for index in 0..8 {
+        trainer.add(pair_at(2, 2 * index, Scene::Brighter, false)).unwrap();
+        trainer.add(pair_at(2, 2 * index + 1, Scene::Brighter, true)).unwrap();
+    }
+    let (published, _) = work(&mut trainer, 100);
+    assert!(!published.is_empty(), "it learns on from there");
+    assert_ne!(trainer.published().hash(), base.hash());
+
+    trainer.new_scene();
+    let off = work(&mut trainer, 1).0.remove(0);
+    assert!(off.snapshot && off.gain_db <= 0.0 && off.update.len() < 100, "{} bytes", off.update.len());
+    trainer.settled();
+    let back = work(&mut trainer, 1).0.remove(0);
+    assert!(back.snapshot && back.gain_db > 0.0 && back.update.len() < 100, "{} bytes", back.update.len());
+    assert_eq!(trainer.published().hash(), base.hash());
+    let held = update::apply(&Published::origin(arch, Origin::Seed(5)), &back.update).unwrap();
+    assert_eq!(
+        (held.version(), held.hash()),
+        (back.version, base.hash()),
+        "a viewer that joins now has it too"
+    );
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hone_apps::cli::{self, Device};
@@ -30,7 +29,7 @@ enum Command {
     Demo(Demo),
     /// Trains a generic start for every stream from a clip of many scenes.
     #[command(after_help = "Example:\n  \
-        hone train-base --input photos.mp4 --arch live-4x16-x2 --minutes 15 --out model/bases/live-4x16-x2.hnu")]
+        hone train-base --input photos.mp4 --arch live-4x16-x2 --steps 60000 --out model/bases/live-4x16-x2.hnu")]
     TrainBase(TrainBase),
 }
 
@@ -43,11 +42,17 @@ struct TrainBase {
     #[arg(long, default_value = "live-4x16-x2")]
     arch: Arch,
     /// Least and most bits a pixel of the small stream.
-    #[arg(long, num_args = 2, default_values_t = [0.03, 0.4])]
+    #[arg(long, num_args = 2, default_values_t = [0.015, 0.5])]
     bits_per_pixel: Vec<f64>,
-    /// How long to train.
-    #[arg(long, default_value_t = 15)]
-    minutes: u64,
+    /// Steps of the optimiser, 16 crops each.
+    #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(500..))]
+    steps: u64,
+    /// Start from this model update instead of drawn weights.
+    #[arg(long, value_name = "FILE.hnu")]
+    from: Option<PathBuf>,
+    /// How far to go from those to what is learned, 0 to 1.
+    #[arg(long, default_value_t = 1.0)]
+    towards: f32,
     /// The model update to write.
     #[arg(long, value_name = "FILE.hnu")]
     out: PathBuf,
@@ -60,12 +65,14 @@ impl TrainBase {
             0.001 <= low && low <= high && high <= 8.0,
             "--bits-per-pixel {low} {high}: least first, 0.001 to 8"
         );
-        let wall = Duration::from_secs(60 * self.minutes);
+        anyhow::ensure!((0.0..=1.0).contains(&self.towards), "--towards {}: 0 to 1", self.towards);
         let options = base::Options {
             input: self.input,
             arch: self.arch,
             bits_per_pixel: (low, high),
-            wall,
+            steps: self.steps,
+            from: self.from,
+            towards: self.towards,
             out: self.out,
         };
         let gain_db = base::run(&options, stop)?;

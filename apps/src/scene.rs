@@ -1,0 +1,182 @@
+//! Cuts and fades, found on the decoded stream.
+
+use hone_media::frame::I420;
+
+/// Columns and rows of cells whose mean luma describes a frame: motion moves little between them.
+const GRID: (usize, usize) = (16, 9);
+/// Every so many pixels of a cell, each way, are looked at.
+const STRIDE: usize = 4;
+/// A cut changes the cells by at least so many code values in the mean,
+const CHANGE_MIN: f32 = 10.0;
+/// and by so many times the change that was usual before it: a fast pan is no cut.
+const CHANGE_OVER_USUAL: f32 = 4.0;
+/// Weight of the newest frame in what is usual.
+const USUAL_SHARE: f32 = 0.1;
+
+/// How long the light must stay within [`LIGHT_CHANGE`] for a scene to count as settled, microseconds.
+const SETTLE_US: i64 = 750_000;
+/// It settles after so long in any light: a stage may flicker all evening.
+const SETTLE_MAX_US: i64 = 4_000_000;
+/// Mean luma, code values: a fade moves it by more.
+const LIGHT_CHANGE: f32 = 8.0;
+
+/// What a frame begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new scene.
+    Cut,
+    /// The stream, or a scene, has gone on for a while in an even light. Before, on a thin link, the encoder sends
+    /// large blocks, and a fade changes everything with each frame.
+    Settled,
+}
+
+/// Tells where one scene ends and the next begins.
+#[derive(Debug, Default)]
+pub struct Scenes {
+    cells: Vec<f32>,
+    usual: f32,
+    /// None before the first frame and once settled.
+    unsettled: Option<Unsettled>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    /// Media time at which the scene began.
+    begun_us: i64,
+    /// Media time since which the light has been even, and that light.
+    even_us: i64,
+    light: f32,
+}
+
+impl Scenes {
+    /// What `image`, the next frame, begins.
+    pub fn see(&mut self, image: &I420, pts_us: i64) -> Option<Change> {
+        let cells = cells(image);
+        let light = cells.iter().sum::<f32>() / cells.len() as f32;
+        let before = std::mem::replace(&mut self.cells, cells);
+        let begins = Unsettled { begun_us: pts_us, even_us: pts_us, light };
+        if before.is_empty() {
+            self.unsettled = Some(begins);
+            return None;
+        }
+        if self.cut(&before) {
+            self.unsettled = Some(begins);
+            return Some(Change::Cut);
+        }
+        let scene = self.unsettled.as_mut()?;
+        if (light - scene.light).abs() > LIGHT_CHANGE {
+            (scene.even_us, scene.light) = (pts_us, light);
+        }
+        let settled = pts_us.saturating_sub(scene.even_us) >= SETTLE_US
+            || pts_us.saturating_sub(scene.begun_us) >= SETTLE_MAX_US;
+        settled.then(|| {
+            self.unsettled = None;
+            Change::Settled
+        })
+    }
+
+    /// Whether the scene has settled.
+    pub fn settled(&self) -> bool {
+        self.unsettled.is_none() && !self.cells.is_empty()
+    }
+
+    fn cut(&mut self, before: &[f32]) -> bool {
+        let sum: f32 = before.iter().zip(&self.cells).map(|(a, b)| (a - b).abs()).sum();
+        let change = sum / before.len() as f32;
+        let cut = change >= CHANGE_MIN && change >= CHANGE_OVER_USUAL * self.usual;
+        self.usual += USUAL_SHARE * (change - self.usual);
+        cut
+    }
+}
+
+fn cells(image: &I420) -> Vec<f32> {
+    let (w, h) = (image.width() as usize, image.height() as usize);
+    let range = |i: usize, n: usize, len: usize| {
+        (i * len / n..((i + 1) * len / n).max(i * len / n + 1)).step_by(STRIDE)
+    };
+    let mut cells = Vec::with_capacity(GRID.0 * GRID.1);
+    for row in 0..GRID.1 {
+        for col in 0..GRID.0 {
+            let (mut sum, mut count) = (0u32, 0u32);
+            for y in range(row, GRID.1, h) {
+                for x in range(col, GRID.0, w) {
+                    sum += u32::from(image.y()[y.min(h - 1) * w + x.min(w - 1)]);
+                    count += 1;
+                }
+            }
+            cells.push(sum as f32 / count as f32);
+        }
+    }
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stripes that move by `shift`, brightened by `light`.
+    fn stripes(period: usize, shift: usize, light: u8) -> I420 {
+        let mut image = I420::new(320, 180).unwrap();
+        for (i, v) in image.y_mut().iter_mut().enumerate() {
+            *v = light + if ((i % 320 + shift) / period).is_multiple_of(2) { 100 } else { 20 };
+        }
+        image
+    }
+
+    /// The changes in `n` frames at 25 a second, from frame `from` on.
+    fn changes(
+        scenes: &mut Scenes,
+        from: usize,
+        n: usize,
+        image: impl Fn(usize) -> I420,
+    ) -> Vec<(usize, Change)> {
+        let see = |i: usize| Some((i, scenes.see(&image(i), (from + i) as i64 * 40_000)?));
+        (0..n).filter_map(see).collect()
+    }
+
+    #[test]
+    fn cuts_are_found_and_motion_and_fades_are_none() {
+        let mut scenes = Scenes::default();
+        // The light of a whole number of stripes does not move with them.
+        let pan = changes(&mut scenes, 0, 40, |i| stripes(80, 3 * i, 0));
+        assert_eq!(pan, [(19, Change::Settled)]);
+        assert_eq!(changes(&mut scenes, 40, 25, |i| stripes(80, 120, 4 * i as u8)), []);
+        let cut = changes(&mut scenes, 65, 25, |_| stripes(40, 0, 0));
+        assert_eq!(cut, [(0, Change::Cut), (19, Change::Settled)]);
+        assert_eq!(changes(&mut scenes, 90, 1, |_| stripes(130, 60, 60)), [(0, Change::Cut)]);
+    }
+
+    #[test]
+    fn a_fade_from_black_settles_when_it_is_over() {
+        let black = |i: usize| {
+            let mut image = stripes(90, 0, 0);
+            image.y_mut().iter_mut().for_each(|v| *v = (16 + usize::from(*v) * i.min(40) / 40) as u8);
+            image
+        };
+        let settled = changes(&mut Scenes::default(), 0, 70, black);
+        assert!(matches!(settled[..], [(50..65, Change::Settled)]), "{settled:?}");
+    }
+
+    #[test]
+    fn a_flicker_without_end_settles_too() {
+        let mut scenes = Scenes::default();
+        let settled = changes(&mut scenes, 0, 200, |i| stripes(80, 0, 9 * (i / 3 % 2) as u8));
+        assert_eq!(settled.last(), Some(&(100, Change::Settled)));
+        assert!(scenes.settled());
+    }
+
+    #[test]
+    fn a_picture_that_changes_all_the_time_is_not_cut_all_the_time() {
+        let cuts = changes(&mut Scenes::default(), 0, 100, |i| stripes(20, 13 * i, 0));
+        let cuts = cuts.iter().filter(|(_, change)| *change == Change::Cut).count();
+        assert!(cuts < 5, "{cuts} cuts");
+    }
+
+    #[test]
+    fn any_size_will_do() {
+        let mut scenes = Scenes::default();
+        for (width, height) in [(2, 2), (16, 8), (4096, 2)] {
+            assert_eq!(scenes.see(&I420::new(width, height).unwrap(), i64::MAX), None);
+        }
+    }
+}
