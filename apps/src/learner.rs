@@ -75,6 +75,7 @@ impl Learner {
             match self.scenes.see(&frame.image, frame.pts_us) {
                 Some(Change::Cut) => self.trainer.new_scene(),
                 Some(Change::Settled) => self.trainer.settled(),
+                Some(Change::Drifted) => self.trainer.drifted(),
                 None => {}
             }
             self.frame_bytes += frame.image.y().len() * 3 / 2;

@@ -4,8 +4,8 @@ use hone_media::frame::I420;
 
 /// Columns and rows of cells whose mean luma describes a frame: motion moves little between them.
 const GRID: (usize, usize) = (16, 9);
-/// Every so many pixels of a cell, each way, are looked at.
-const STRIDE: usize = 4;
+/// So many pixels of a cell, each way, are looked at.
+const SAMPLES: usize = 12;
 /// A cut changes the cells by at least so many code values in the mean,
 const CHANGE_MIN: f32 = 10.0;
 /// and by so many times the change that was usual before it: a fast pan is no cut.
@@ -20,6 +20,12 @@ const SETTLE_MAX_US: i64 = 4_000_000;
 /// Mean luma, code values: a fade moves it by more.
 const LIGHT_CHANGE: f32 = 8.0;
 
+/// A settled picture whose cells differ from those at that time by so many code values in the mean shows something
+/// else, however slowly it came,
+const DRIFT: f32 = 12.0;
+/// unless a frame or two bring so much all the time.
+const DRIFT_OVER_USUAL: f32 = 8.0;
+
 /// What a frame begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -28,6 +34,8 @@ pub enum Change {
     /// The stream, or a scene, has gone on for a while in an even light. Before, on a thin link, the encoder sends
     /// large blocks, and a fade changes everything with each frame.
     Settled,
+    /// Another view, without a cut: what was found out about the last one may no longer hold.
+    Drifted,
 }
 
 /// Tells where one scene ends and the next begins.
@@ -37,6 +45,8 @@ pub struct Scenes {
     usual: f32,
     /// None before the first frame and once settled.
     unsettled: Option<Unsettled>,
+    /// Cells when the scene settled or last drifted.
+    view: Vec<f32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +73,13 @@ impl Scenes {
             self.unsettled = Some(begins);
             return Some(Change::Cut);
         }
-        let scene = self.unsettled.as_mut()?;
+        let Some(scene) = &mut self.unsettled else {
+            let drifted = difference(&self.view, &self.cells) > DRIFT.max(DRIFT_OVER_USUAL * self.usual);
+            return drifted.then(|| {
+                self.view.clone_from(&self.cells);
+                Change::Drifted
+            });
+        };
         if (light - scene.light).abs() > LIGHT_CHANGE {
             (scene.even_us, scene.light) = (pts_us, light);
         }
@@ -71,6 +87,7 @@ impl Scenes {
             || pts_us.saturating_sub(scene.begun_us) >= SETTLE_MAX_US;
         settled.then(|| {
             self.unsettled = None;
+            self.view.clone_from(&self.cells);
             Change::Settled
         })
     }
@@ -81,18 +98,21 @@ impl Scenes {
     }
 
     fn cut(&mut self, before: &[f32]) -> bool {
-        let sum: f32 = before.iter().zip(&self.cells).map(|(a, b)| (a - b).abs()).sum();
-        let change = sum / before.len() as f32;
+        let change = difference(before, &self.cells);
         let cut = change >= CHANGE_MIN && change >= CHANGE_OVER_USUAL * self.usual;
         self.usual += USUAL_SHARE * (change - self.usual);
         cut
     }
 }
 
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len().max(1) as f32
+}
+
 fn cells(image: &I420) -> Vec<f32> {
     let (w, h) = (image.width() as usize, image.height() as usize);
     let range = |i: usize, n: usize, len: usize| {
-        (i * len / n..((i + 1) * len / n).max(i * len / n + 1)).step_by(STRIDE)
+        (i * len / n..((i + 1) * len / n).max(i * len / n + 1)).step_by((len / n).div_ceil(SAMPLES).max(1))
     };
     let mut cells = Vec::with_capacity(GRID.0 * GRID.1);
     for row in 0..GRID.1 {
@@ -139,11 +159,25 @@ mod tests {
         let mut scenes = Scenes::default();
         // The light of a whole number of stripes does not move with them.
         let pan = changes(&mut scenes, 0, 40, |i| stripes(80, 3 * i, 0));
-        assert_eq!(pan, [(19, Change::Settled)]);
-        assert_eq!(changes(&mut scenes, 40, 25, |i| stripes(80, 120, 4 * i as u8)), []);
+        assert_eq!(pan[0], (19, Change::Settled));
+        assert!(pan[1..].iter().all(|(_, change)| *change == Change::Drifted), "{pan:?}");
+        let brighter = changes(&mut scenes, 40, 25, |i| stripes(80, 120, 4 * i as u8));
+        assert!(brighter.iter().all(|(_, change)| *change == Change::Drifted), "{brighter:?}");
         let cut = changes(&mut scenes, 65, 25, |_| stripes(40, 0, 0));
         assert_eq!(cut, [(0, Change::Cut), (19, Change::Settled)]);
         assert_eq!(changes(&mut scenes, 90, 1, |_| stripes(130, 60, 60)), [(0, Change::Cut)]);
+    }
+
+    #[test]
+    fn a_slow_turn_to_another_view_is_noticed_once() {
+        let view = |i: usize| stripes(80, i.saturating_sub(30).min(40), 0);
+        let seen = changes(&mut Scenes::default(), 0, 100, view);
+        assert_eq!(seen[0], (19, Change::Settled));
+        assert!(
+            seen.len() >= 2
+                && seen[1..].iter().all(|(at, change)| (31..=70).contains(at) && *change == Change::Drifted),
+            "{seen:?}"
+        );
     }
 
     #[test]
@@ -161,7 +195,7 @@ mod tests {
     fn a_flicker_without_end_settles_too() {
         let mut scenes = Scenes::default();
         let settled = changes(&mut scenes, 0, 200, |i| stripes(80, 0, 9 * (i / 3 % 2) as u8));
-        assert_eq!(settled.last(), Some(&(100, Change::Settled)));
+        assert_eq!(settled, [(100, Change::Settled)]);
         assert!(scenes.settled());
     }
 

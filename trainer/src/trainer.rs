@@ -139,6 +139,8 @@ pub struct Trainer {
     /// Told so, and not acted on yet.
     new_scene: bool,
     /// The same.
+    drifted: bool,
+    /// The same.
     settled: bool,
     /// What was learned before a cut has not yet been judged in the new scene.
     untried: bool,
@@ -192,6 +194,7 @@ impl Trainer {
             in_force: false,
             patches: 0,
             new_scene: false,
+            drifted: false,
             settled: false,
             untried: false,
             undoubted: false,
@@ -223,6 +226,11 @@ impl Trainer {
     pub fn new_scene(&mut self) {
         self.new_scene = self.config.follow_scenes;
         self.settled = false;
+    }
+
+    /// The picture has slowly come to show something else: what was learned must prove itself again.
+    pub fn drifted(&mut self) {
+        self.drifted = self.config.follow_scenes;
     }
 
     /// The stream, or a new scene, has gone on for a while: the encoder has spent enough bits on it for a picture
@@ -291,17 +299,18 @@ impl Trainer {
     /// [`BackendError`]; the trainer stays as it was and may be asked again.
     pub fn step(&mut self) -> Result<Event, BackendError> {
         if std::mem::take(&mut self.new_scene)
-            && let Some(publication) = self.begin_scene()?
+            && let Some(publication) = self.begin_scene(0.0)?
         {
             return Ok(Event::Published(publication));
         }
-        if std::mem::take(&mut self.settled)
-            && let Origin::Base(base) = self.origin
-            && self.at_origin()
-            && !self.in_force
+        if std::mem::take(&mut self.drifted)
+            && let Some(publication) = self.begin_scene(self.base_gain_db())?
         {
+            return Ok(Event::Published(publication));
+        }
+        if std::mem::take(&mut self.settled) && self.has_base() && self.at_origin() && !self.in_force {
             // It was judged on scenes of many kinds: viewers show it until this stream's own patches say otherwise.
-            return Ok(Event::Published(self.show_origin(base.gain_db())?));
+            return Ok(Event::Published(self.show_origin(self.base_gain_db())?));
         }
         let judges = self.held_out.len() >= self.config.held_out_min;
         if std::mem::take(&mut self.undoubted) && judges {
@@ -355,9 +364,17 @@ impl Trainer {
         matches!(self.origin, Origin::Base(_))
     }
 
-    /// After a cut nothing is known of what was learned before it. Viewers show the base image until a base model
-    /// takes over, or until patches of the new scene say that the network helps.
-    fn begin_scene(&mut self) -> Result<Option<Publication>, BackendError> {
+    /// Gain of the base model where it was judged; 0 without one.
+    fn base_gain_db(&self) -> f64 {
+        match self.origin {
+            Origin::Base(base) => base.gain_db(),
+            Origin::Seed(_) => 0.0,
+        }
+    }
+
+    /// In a new scene nothing is known of what was learned before. Viewers show the base model if `base_gain_db` is
+    /// above zero, else the base image, until patches of the new scene say more.
+    fn begin_scene(&mut self, base_gain_db: f64) -> Result<Option<Publication>, BackendError> {
         self.held_out.clear();
         if self.state == State::Paused {
             self.state = State::Training;
@@ -366,9 +383,9 @@ impl Trainer {
         let learned = self.has_base() && !self.at_origin();
         self.untried = self.steps > self.steps_at_start;
         match (learned, self.in_force) {
-            (true, _) => self.show_origin(0.0).map(Some),
-            (false, true) => self.switch_off(0.0).map(Some),
-            (false, false) => Ok(None),
+            (true, _) => self.show_origin(base_gain_db).map(Some),
+            (false, true) if base_gain_db <= 0.0 => self.switch_off(0.0).map(Some),
+            (false, _) => Ok(None),
         }
     }
 
