@@ -31,14 +31,10 @@ const HELD_OUT_SHARE: u64 = 12;
 const FRAMES_PER_HELD_OUT: u64 = 4;
 /// One segment in so many fades between two lights: on darkness the network must learn to do nothing.
 const FADES: usize = 4;
-/// Places looked at for one patch: a little more of what is hard.
-const CANDIDATES: usize = 2;
 /// Adam's step size at the start, from drawn weights,
 const LEARNING_RATE: f32 = 2e-3;
 /// and from others.
 const LEARNING_RATE_FROM: f32 = 5e-4;
-/// Where the loss turns from square to absolute. 0.002 and 0.03 gave less on held-out scenes.
-const LOSS_EPS: f32 = 0.01;
 /// Halvings of the learning rate from the first step to the last.
 const HALVINGS: f32 = 6.0;
 
@@ -80,7 +76,6 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
         learning_rate: if options.from.is_some() { LEARNING_RATE_FROM } else { LEARNING_RATE },
         learning_rate_half_steps: options.steps as f32 / HALVINGS,
         learning_rate_min: 0.0,
-        loss_eps: LOSS_EPS,
         average_steps: 300.0,
         evaluate_every_steps: 500,
         publish_gain_db: 0.0,
@@ -100,6 +95,12 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
         learner.trainer.start_from(&held.weights())?;
         from = Some(held.weights());
     }
+    anyhow::ensure!(
+        round >= held_out_frames + SEGMENT_FRAMES,
+        "{}: {round} frames, where at least {} are needed: some to train on and some to judge by",
+        options.input.display(),
+        held_out_frames + SEGMENT_FRAMES
+    );
     let mut rng = Rng::new(config.seed);
     let (start, mut frames, mut gain_db) = (Instant::now(), 0, 0.0);
     let (mut camera, mut fade) = (None, Fade::NONE);
@@ -110,6 +111,11 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
             camera = Some(open(&plan, options, &mut rng)?);
             fade = if rng.below(FADES) == 0 { Fade::drawn(&mut rng) } else { Fade::NONE };
         }
+        anyhow::ensure!(
+            frames < 2 * round || learner.trainer.steps() > 0,
+            "{}: nothing in it that could be learned",
+            options.input.display()
+        );
         let known = held_out && frames >= round;
         frames += 1;
         let Some(camera) = camera.as_mut().filter(|_| !known) else { continue };
@@ -180,13 +186,7 @@ fn open(plan: &Plan, options: &Options, rng: &mut Rng) -> Result<Camera> {
     let kbps = (bits * f64::from(plan.lr.0 * plan.lr.1) * plan.fps / 1e3).clamp(8.0, 100_000.0);
     let encode = encode::Config { gop_frames: SEGMENT_FRAMES as u32, ..plan.encode(plan.lr, kbps) };
     let scale = options.arch.scale();
-    Ok(Camera::new(camera::Config {
-        scale,
-        encode,
-        patch_quality: 98,
-        candidates: CANDIDATES,
-        seed: rng.next_u64(),
-    })?)
+    Ok(Camera::new(camera::Config { scale, encode, patch_quality: 98, seed: rng.next_u64() })?)
 }
 
 /// `share` of `b` and the rest of `a`.

@@ -11,8 +11,9 @@ use hone_model::rng::Rng;
 use crate::patch::{self, PatchError, Place, Purpose};
 use crate::scene::Scenes;
 
-/// Places looked at for one patch to learn from, in a live stream.
-pub const CANDIDATES: usize = 2;
+/// Places looked at for one patch to learn from: the worst of so many is sent. Of many, only the hardest would be
+/// learned, to the harm of all else.
+const CANDIDATES: usize = 2;
 /// Source frames kept until the decoder has returned theirs; it reorders by no more.
 const FRAMES_IN_FLIGHT_MAX: usize = 16;
 /// Squared luma error a pixel below which a place teaches nothing: 51 dB, as in a fade to black.
@@ -29,8 +30,6 @@ pub struct Config {
     pub encode: encode::Config,
     /// JPEG quality of patches, 1 to 100.
     pub patch_quality: u8,
-    /// Places looked at for one patch to learn from: the worst of so many is sent.
-    pub candidates: usize,
     /// Seed of the places looked at.
     pub seed: u64,
 }
@@ -137,7 +136,7 @@ impl Camera {
         }
         let mut even = |range: u32| (self.rng.below(range as usize / 2 + 1) * 2) as u16;
         let mut worst: Option<(f64, Place)> = None;
-        let candidates = if purpose == Purpose::Learn { self.config.candidates } else { 1 };
+        let candidates = if purpose == Purpose::Learn { CANDIDATES } else { 1 };
         for _ in 0..candidates {
             let place = Place {
                 y: even(height - u32::from(side)),

@@ -23,8 +23,8 @@ const PATCH_START_S: f64 = 2.0;
 /// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
 /// up with, not how long it waits.
 const GOP_S: f64 = 4.0;
-/// One patch in so many is to learn from, the others are to judge by: they cost a third of it, and the sooner a
-/// change of scene is noticed the better.
+/// One patch in so many is to learn from, the others are to judge by: they are smaller, and many are needed for a
+/// verdict.
 const PATCHES_PER_LEARN: u64 = 3;
 /// A group is a stream on the wire: few enough that one bounds nothing, short enough to let go of.
 const PATCHES_PER_GROUP: u64 = 16;
@@ -244,7 +244,6 @@ pub fn run(
         scale: plan.scale as usize,
         encode: plan.encode(plan.lr, plan.video_kbps),
         patch_quality: camera::PATCH_QUALITY,
-        candidates: camera::CANDIDATES,
         seed: 1,
     })?;
     let start = Instant::now();

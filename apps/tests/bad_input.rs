@@ -58,6 +58,14 @@ fn files_that_are_no_clip() {
     demo_refuses(folder, "empty.mp4", &["empty.mp4"]);
     demo_refuses(folder, "folder.mp4", &["folder.mp4", "directory"]);
     demo_refuses(folder, "cut.mp4", &["cut.mp4"]);
+    // A base model needs scenes to train on and others to judge by.
+    let train = |more: &[&str], words: &[&str]| {
+        let arguments = ["train-base", "--input", "whole.mp4", "--out", "base.hnu"];
+        refused(folder, HONE, &[&arguments[..], more].concat(), words);
+    };
+    train(&[], &["whole.mp4", "4 frames", "at least 48"]);
+    train(&["--from", "none.hnu"], &["none.hnu"]);
+    train(&["--towards", "2"], &["--towards 2", "0 to 1"]);
     // The sender reads its file before it connects.
     let to = ["--server", "127.0.0.1:9", "--input", "none.mp4"];
     refused(folder, SENDER, &to, &["none.mp4", "no such file"]);
@@ -65,13 +73,15 @@ fn files_that_are_no_clip() {
 
 #[test]
 fn streams_that_we_do_not_read() {
-    if !common::have_ffmpeg() {
+    if !common::ffmpeg::have("ffmpeg") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let source = "-f lavfi -i testsrc2=size=192x108:rate=25:duration=0.4 -an";
-    let make = |options: &str, name: &str| common::ffmpeg(&format!("{source} {options}"), &folder.join(name));
+    let make = |options: &str, name: &str| {
+        common::ffmpeg::ffmpeg(&format!("{source} {options}"), &folder.join(name))
+    };
     make("-c:v libx264 -pix_fmt yuv420p10le", "ten.mp4");
     make("-c:v libx264 -pix_fmt yuv420p -flags +ilme+ildct -x264opts tff=1", "fields.mp4");
     make("-c:v libx264 -pix_fmt yuv444p", "chroma.mp4");
@@ -80,7 +90,7 @@ fn streams_that_we_do_not_read() {
     demo_refuses(folder, "fields.mp4", &["fields.mp4", "interlaced", "deinterlace"]);
     demo_refuses(folder, "chroma.mp4", &["chroma.mp4", "4:2:0"]);
     demo_refuses(folder, "mpeg4.mp4", &["mpeg4.mp4", "H.264"]);
-    common::ffmpeg("-f lavfi -i sine=duration=0.5 -c:a aac", &folder.join("sound.mp4"));
+    common::ffmpeg::ffmpeg("-f lavfi -i sine=duration=0.5 -c:a aac", &folder.join("sound.mp4"));
     demo_refuses(folder, "sound.mp4", &["sound.mp4", "video"]);
 }
 

@@ -122,12 +122,12 @@ fn other_scales_and_sizes() {
 
 #[test]
 fn a_clip_with_b_frames_sound_and_60_frames_a_second() {
-    if !common::have_ffmpeg() {
+    if !common::ffmpeg::have("ffmpeg") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    common::ffmpeg(
+    common::ffmpeg::ffmpeg(
         "-f lavfi -i testsrc2=size=192x108:rate=60:duration=1 -f lavfi -i sine=duration=1 \
          -c:v libx264 -pix_fmt yuv420p -bf 3 -b_strategy 0 -c:a aac",
         &folder.join("clip.mp4"),

@@ -26,13 +26,8 @@ const STEPS_A_FRAME: usize = 6;
 fn camera() -> Camera {
     let (width, height) = (SIZE.0 / u32::from(SCALE), SIZE.1 / u32::from(SCALE));
     let encode = encode::Config::new(width, height, FPS, 1500);
-    let config = camera::Config {
-        scale: SCALE.into(),
-        encode,
-        patch_quality: camera::PATCH_QUALITY,
-        candidates: camera::CANDIDATES,
-        seed: 7,
-    };
+    let config =
+        camera::Config { scale: SCALE.into(), encode, patch_quality: camera::PATCH_QUALITY, seed: 7 };
     Camera::new(config).unwrap()
 }
 

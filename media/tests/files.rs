@@ -6,7 +6,8 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{ffmpeg, ffmpeg_frames, ffprobe, have, packed, psnr};
+use common::ffmpeg::{ffmpeg, have};
+use common::{ffmpeg_frames, ffprobe, packed, psnr};
 use hone_media::decode;
 use hone_media::frame::{Colour, Matrix, Range};
 use hone_media::source::{Error, Info, Looped, Mp4Error, Mp4Source, Source};

@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{config, ffprobe, have, packed, packets, record_config};
+use common::ffmpeg::have;
+use common::{config, ffprobe, packed, packets, record_config};
 use hone_media::decode::{Decoder, Limits};
 use hone_media::encode::Config;
 use hone_media::frame::{Colour, Frame, Matrix, Range};

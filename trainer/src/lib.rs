@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod config;
 mod gain;
 mod held_out;
 mod trainer;
 
 pub use buffer::{Pair, PairError, SIDE_MAX};
-pub use trainer::{AddError, Config, Event, Publication, State, Trainer};
+pub use config::Config;
+pub use trainer::{AddError, Event, Publication, State, Trainer};

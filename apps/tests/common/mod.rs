@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[path = "../../../media/tests/common/ffmpeg.rs"]
+pub mod ffmpeg;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -177,24 +180,4 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Whether ffmpeg runs here; says so if a test has to be skipped for lack of it.
-pub fn have_ffmpeg() -> bool {
-    let found = Command::new("ffmpeg").arg("-version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        eprintln!("SKIPPED: ffmpeg is not installed");
-    }
-    found
-}
-
-/// Runs ffmpeg; `arguments` are separated by blanks, the output file comes last.
-pub fn ffmpeg(arguments: &str, output: &Path) {
-    let ran = Command::new("ffmpeg")
-        .args(["-v", "error", "-y"])
-        .args(arguments.split_whitespace())
-        .arg(output)
-        .output()
-        .unwrap();
-    assert!(ran.status.success(), "{arguments}: {}", String::from_utf8_lossy(&ran.stderr));
 }

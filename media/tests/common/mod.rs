@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod ffmpeg;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -54,26 +56,6 @@ pub fn psnr(a: &[u8], b: &[u8]) -> f64 {
     assert_eq!(a.len(), b.len());
     let sum: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
     10.0 * (255.0_f64.powi(2) * a.len() as f64 / sum.max(1e-9)).log10()
-}
-
-/// Whether a tool runs here; says so if a test has to be skipped for lack of it.
-pub fn have(tool: &str) -> bool {
-    let found = Command::new(tool).arg("-version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        println!("SKIPPED: {tool} is not installed");
-    }
-    found
-}
-
-/// Runs ffmpeg; `arguments` are separated by blanks, the output file comes last.
-pub fn ffmpeg(arguments: &str, output: &Path) {
-    let ran = Command::new("ffmpeg")
-        .args(["-v", "error", "-y"])
-        .args(arguments.split_whitespace())
-        .arg(output)
-        .output()
-        .unwrap();
-    assert!(ran.status.success(), "{arguments}: {}", String::from_utf8_lossy(&ran.stderr));
 }
 
 /// All frames of a file as ffmpeg decodes them: packed I420.
