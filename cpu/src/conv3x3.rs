@@ -1,10 +1,14 @@
-//! 3x3 convolution as register tiles: P pixels by up to 32 output channels, inputs broadcast.
+//! 3x3 convolution: directly, as register tiles of P pixels by up to 32 output channels, inputs broadcast; by
+//! [`winograd`] where the input has whole groups of channels.
+
+use std::ops::Range;
 
 use hone_model::Layer;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::map::{GROUP, GROUP_RGB, Map};
+use crate::map::{GROUP, GROUP_RGB, Map, Values, zeros};
+use crate::winograd::{self, Filters};
 
 /// One layer's weights in the order in which the tiles read them:
 /// (tile of `width` output channels, input group, row of the kernel, column x input channel, `width`).
@@ -14,7 +18,8 @@ pub struct Packed {
     groups_in: usize,
     groups_out: usize,
     width: usize,
-    weights: Vec<f32>,
+    weights: Values,
+    filters: Option<Filters>,
     bias: Vec<f32>,
 }
 
@@ -42,7 +47,7 @@ impl Packed {
     ) -> Self {
         let (groups_in, groups_out) = (cin.div_ceil(group_in), cout.div_ceil(GROUP));
         let width = if lanes() == GROUP && groups_out.is_multiple_of(2) { 2 * GROUP } else { GROUP };
-        let mut weights = vec![0.0; groups_out * GROUP * groups_in * group_in * 9];
+        let mut weights = zeros(groups_out * GROUP * groups_in * group_in * 9);
         for co in 0..cout {
             for ci in 0..cin {
                 for tap in 0..9 {
@@ -54,7 +59,8 @@ impl Packed {
         }
         let mut padded = bias.to_vec();
         padded.resize(groups_out * GROUP, 0.0);
-        Self { group_in, groups_in, groups_out, width, weights, bias: padded }
+        let filters = (group_in == GROUP).then(|| Filters::new(cin, cout, weight));
+        Self { group_in, groups_in, groups_out, width, weights, filters, bias: padded }
     }
 }
 
@@ -82,6 +88,49 @@ pub struct Epilogue<'a> {
     pub gate: Option<&'a Map>,
 }
 
+impl<'a> Epilogue<'a> {
+    /// For the rows from `y` on; `stride` values in each.
+    pub fn stage(self, y: usize, stride: usize) -> Stage<'a> {
+        let rows = |map: &'a Map| &map.data[(y + 1) * stride..];
+        Stage {
+            relu: self.relu,
+            scale: self.scale.unwrap_or(1.0),
+            add: self.add.map(rows),
+            gate: self.gate.map(rows),
+        }
+    }
+}
+
+/// An [`Epilogue`] at the rows to which it is applied.
+#[derive(Clone, Copy)]
+pub struct Stage<'a> {
+    relu: bool,
+    scale: f32,
+    add: Option<&'a [f32]>,
+    gate: Option<&'a [f32]>,
+}
+
+impl Stage<'_> {
+    /// One vector, which goes to `at`.
+    #[inline(always)]
+    pub fn apply<S: Simd>(&self, simd: S, sum: S::f32s, bias: S::f32s, at: Range<usize>) -> S::f32s {
+        let (zero, scale) = (simd.splat_f32s(0.0), simd.splat_f32s(self.scale));
+        let mut y = simd.add_f32s(sum, bias);
+        if self.relu {
+            y = simd.max_f32s(y, zero);
+        }
+        y = match self.add {
+            Some(add) => simd.mul_add_e_f32s(y, scale, S::as_simd_f32s(&add[at.clone()]).0[0]),
+            None => simd.mul_f32s(y, scale),
+        };
+        if let Some(gate) = self.gate {
+            let open = simd.greater_than_f32s(S::as_simd_f32s(&gate[at]).0[0], zero);
+            y = simd.select_f32s(open, y, zero);
+        }
+        y
+    }
+}
+
 /// How the rows are shared out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Threads {
@@ -99,23 +148,22 @@ pub fn conv3x3(src: &Map, packed: &Packed, epilogue: Epilogue, dst: &mut Map, th
     for other in [epilogue.add, epilogue.gate].into_iter().flatten() {
         assert_eq!((other.h, other.stride()), (dst.h, dst.stride()), "added or gating map");
     }
-    let arch = Arch::new();
+    if let Some(filters) = packed.filters.as_ref().filter(|_| dst.w >= winograd::OUT) {
+        return winograd::conv3x3(src, filters, &packed.bias, epilogue, dst, threads);
+    }
+    let (arch, stride) = (Arch::new(), dst.stride());
     let row = |(y, dst): (usize, &mut [f32])| {
         arch.dispatch(Row {
             src: [src.padded_row(y), src.padded_row(y + 1), src.padded_row(y + 2)],
             w: src.w,
             packed,
-            relu: epilogue.relu,
-            scale: epilogue.scale.unwrap_or(1.0),
-            add: epilogue.add.map(|map| map.padded_row(y + 1)),
-            gate: epilogue.gate.map(|map| map.padded_row(y + 1)),
+            stage: epilogue.stage(y, stride),
             dst,
         });
     };
     match threads {
         Threads::One => dst.rows_mut().enumerate().for_each(row),
         Threads::All => {
-            let stride = dst.stride();
             let end = (dst.h + 1) * stride;
             dst.data[stride..end].par_chunks_exact_mut(stride).with_min_len(4).enumerate().for_each(row);
         }
@@ -127,10 +175,7 @@ struct Row<'a> {
     src: [&'a [f32]; 3],
     w: usize,
     packed: &'a Packed,
-    relu: bool,
-    scale: f32,
-    add: Option<&'a [f32]>,
-    gate: Option<&'a [f32]>,
+    stage: Stage<'a>,
     dst: &'a mut [f32],
 }
 
@@ -223,26 +268,13 @@ impl Row<'_> {
     ) {
         let mut sums = [[0.0; 2 * GROUP]; P];
         self.sums::<S, G, V, P>(simd, tile, x, &mut sums);
-        let (zero, scale) = (simd.splat_f32s(0.0), simd.splat_f32s(self.scale));
         for v in 0..V {
             let co = tile * self.packed.width + v * S::F32_LANES;
             let bias = S::as_simd_f32s(&self.packed.bias[co..co + S::F32_LANES]).0[0];
             for (p, sums) in sums.iter().enumerate() {
                 let at = (co / GROUP * (self.w + 2) + x + p + 1) * GROUP + co % GROUP;
                 let at = at..at + S::F32_LANES;
-                let mut y = simd.add_f32s(S::as_simd_f32s(sums).0[v], bias);
-                if self.relu {
-                    y = simd.max_f32s(y, zero);
-                }
-                if let Some(add) = self.add {
-                    y = simd.mul_add_e_f32s(y, scale, S::as_simd_f32s(&add[at.clone()]).0[0]);
-                } else {
-                    y = simd.mul_f32s(y, scale);
-                }
-                if let Some(gate) = self.gate {
-                    let open = simd.greater_than_f32s(S::as_simd_f32s(&gate[at.clone()]).0[0], zero);
-                    y = simd.select_f32s(open, y, zero);
-                }
+                let y = self.stage.apply(simd, S::as_simd_f32s(sums).0[v], bias, at.clone());
                 S::as_mut_simd_f32s(&mut self.dst[at]).0[0] = y;
             }
         }

@@ -1,7 +1,7 @@
 //! The network on the CPU: SIMD, all cores, forward and backward.
 //!
 //! The default where there is no GPU, for servers ([`CpuTrainer`]) and viewers ([`Network`]).
-//! Direct convolution on f32 activations in groups of 16 channels: no im2col, no copies; the
+//! f32 activations in groups of 16 channels, convolved directly or by minimal filtering: no im2col, no copies; the
 //! register tiles are written over `pulp`'s portable vectors, so one source serves AVX-512, AVX2 and NEON.
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod network;
 mod pixel_shuffle;
 mod program;
 mod trainer;
+mod winograd;
 mod yuv_rgb;
 
 pub use bicubic::{bicubic, upscale_bicubic};

@@ -1,5 +1,15 @@
 //! Activations of one image.
 
+use aligned_vec::{AVec, ConstAlign};
+
+/// Values from the start of a cache line on: vectors of [`GROUP`] that cross lines cost twice.
+pub type Values = AVec<f32, ConstAlign<64>>;
+
+/// `n` zeros.
+pub fn zeros(n: usize) -> Values {
+    AVec::from_iter(64, std::iter::repeat_n(0.0, n))
+}
+
 /// Channels that lie side by side in memory: one AVX-512 vector.
 pub const GROUP: usize = 16;
 /// The same for three-channel images, which would waste most of a [`GROUP`].
@@ -15,13 +25,13 @@ pub struct Map {
     pub w: usize,
     pub c: usize,
     pub group: usize,
-    pub data: Vec<f32>,
+    pub data: Values,
 }
 
 impl Map {
     /// A map of zeros. What a convolution writes has whole [`GROUP`]s, also for three channels.
     pub fn new(c: usize, group: usize, h: usize, w: usize) -> Self {
-        Self { h, w, c, group, data: vec![0.0; (h + 2) * c.div_ceil(group) * (w + 2) * group] }
+        Self { h, w, c, group, data: zeros((h + 2) * c.div_ceil(group) * (w + 2) * group) }
     }
 
     pub fn groups(&self) -> usize {

@@ -141,7 +141,7 @@ impl Scratch {
                         accumulate(&mut before[add], grad, &mut started[add]);
                     }
                     if relu {
-                        for (g, v) in grad.data.iter_mut().zip(&self.values[i + 1].data) {
+                        for (g, v) in grad.data.iter_mut().zip(self.values[i + 1].data.iter()) {
                             *g = if *v > 0.0 { *g } else { 0.0 };
                         }
                     }
@@ -180,7 +180,7 @@ impl Scratch {
 
 fn accumulate(sum: &mut Map, grad: &Map, started: &mut bool) {
     if std::mem::replace(started, true) {
-        sum.data.iter_mut().zip(&grad.data).for_each(|(s, g)| *s += g);
+        sum.data.iter_mut().zip(grad.data.iter()).for_each(|(s, g)| *s += g);
     } else {
         sum.data.copy_from_slice(&grad.data);
     }
