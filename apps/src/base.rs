@@ -22,19 +22,21 @@ use crate::sender::{Plan, Rate, fit};
 /// Frames coded at one bitrate and light, then the encoder starts anew at another.
 const SEGMENT_FRAMES: u64 = 24;
 /// Optimiser steps for each coded frame, which brings one patch.
-const STEPS_PER_FRAME: usize = 3;
+const STEPS_PER_FRAME: usize = 1;
 /// Patches kept: most of a clip of hundreds of scenes.
-const PATCHES_MAX: usize = 6000;
+const PATCHES_MAX: usize = 12_000;
 /// The first part of the clip is never trained on: one frame in so many.
 const HELD_OUT_SHARE: u64 = 12;
 /// Frames there for one patch to judge by.
 const FRAMES_PER_HELD_OUT: u64 = 4;
 /// One segment in so many fades between two lights: on darkness the network must learn to do nothing.
 const FADES: usize = 4;
+/// Steps between two verdicts.
+const EVALUATE_EVERY: u64 = 500;
 /// Adam's step size at the start, from drawn weights,
 const LEARNING_RATE: f32 = 2e-3;
 /// and from others.
-const LEARNING_RATE_FROM: f32 = 5e-4;
+const LEARNING_RATE_FROM: f32 = 1e-3;
 /// Halvings of the learning rate from the first step to the last.
 const HALVINGS: f32 = 6.0;
 
@@ -51,8 +53,6 @@ pub struct Options {
     pub steps: u64,
     /// Weights to start from, a model update; drawn if none.
     pub from: Option<PathBuf>,
-    /// How far to go from those to what was learned, 0 to 1: a mean of weights is good at both.
-    pub towards: f32,
     /// The model update to write.
     pub out: PathBuf,
 }
@@ -77,9 +77,10 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
         learning_rate_half_steps: options.steps as f32 / HALVINGS,
         learning_rate_min: 0.0,
         average_steps: 300.0,
-        evaluate_every_steps: 500,
-        publish_gain_db: 0.0,
-        publish_certainty: 0.0,
+        evaluate_every_steps: EVALUATE_EVERY,
+        // The last weights are kept, not those that happen to suit the held-out scenes best.
+        publish_gain_db: f64::NEG_INFINITY,
+        publish_certainty: f64::NEG_INFINITY,
         pause_after: u32::MAX,
         follow_scenes: false,
         ..hone_trainer::Config::default()
@@ -87,13 +88,11 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
     let origin = Origin::Seed(config.seed);
     let backend = CpuTrainer::new(Weights::zeros(options.arch));
     let mut learner = Learner::new(Trainer::new(Box::new(backend), origin, config)?)?;
-    let mut from = None;
     if let Some(path) = &options.from {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let held = update::apply(&Published::origin(options.arch, origin), &bytes)
             .with_context(|| format!("{} is no model of {}", path.display(), options.arch))?;
         learner.trainer.start_from(&held.weights())?;
-        from = Some(held.weights());
     }
     anyhow::ensure!(
         round >= held_out_frames + SEGMENT_FRAMES,
@@ -130,21 +129,17 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
             learner.patch(pts_us, message)?;
         }
         for _ in 0..if held_out { 0 } else { STEPS_PER_FRAME } {
-            if !matches!(learner.trainer.step()?, Event::Published(_)) {
-                continue;
+            let event = learner.trainer.step()?;
+            if let Event::Published(publication) = &event {
+                gain_db = publication.gain_db;
+                // At once, so that an end of any kind loses nothing.
+                write(&options.out, origin, learner.trainer.published(), gain_db)?;
             }
-            let published = learner.trainer.published().clone();
-            let weights = match &from {
-                Some(from) => mean(from, &published.weights(), options.towards),
-                None => published.weights(),
-            };
-            let result = published.next(&weights);
-            gain_db = learner.trainer.gain_db(&result.weights())?;
             let steps = learner.trainer.steps();
-            let left = start.elapsed().as_secs_f64() * (options.steps as f64 / steps as f64 - 1.0);
-            eprintln!("{steps:7} steps  {gain_db:+.3} dB held out  {left:.0} s left");
-            // At once, so that an end of any kind loses nothing.
-            write(&options.out, origin, &result, gain_db)?;
+            if steps.is_multiple_of(EVALUATE_EVERY) && !matches!(event, Event::Idle(_)) {
+                let left = start.elapsed().as_secs_f64() * (options.steps as f64 / steps as f64 - 1.0);
+                eprintln!("{steps:7} steps  {gain_db:+.3} dB held out  {left:.0} s left");
+            }
         }
     }
     anyhow::ensure!(gain_db > 0.0, "nothing better than bicubic was found; train longer");
@@ -187,15 +182,6 @@ fn open(plan: &Plan, options: &Options, rng: &mut Rng) -> Result<Camera> {
     let encode = encode::Config { gop_frames: SEGMENT_FRAMES as u32, ..plan.encode(plan.lr, kbps) };
     let scale = options.arch.scale();
     Ok(Camera::new(camera::Config { scale, encode, patch_quality: 98, seed: rng.next_u64() })?)
-}
-
-/// `share` of `b` and the rest of `a`.
-fn mean(a: &Weights, b: &Weights, share: f32) -> Weights {
-    let mut mean = a.clone();
-    for (a, b) in mean.params_mut().iter_mut().zip(b.params()) {
-        *a += share * (b - *a);
-    }
-    mean
 }
 
 fn write(path: &Path, origin: Origin, published: &Published, gain_db: f64) -> Result<()> {

@@ -217,7 +217,7 @@ fn choose_slowdown(options: &Options, plan: &Plan, info: &Info, arch: Arch) -> R
     let (w, h) = (plan.lr.0 as usize, plan.lr.1 as usize);
     let (luma, chroma) = (vec![100; w * h], vec![128; w * h / 4]);
     let colour: Colour = picture::colour(plan.colour);
-    let frame = Yuv420 { h, w, y: &luma, u: &chroma, v: &chroma, colour };
+    let frame = Yuv420 { h, w, y: &luma, u: &chroma, v: &chroma, colour, quantiser: 30 };
     let mut rgba = vec![];
     upscaler.upscale(&frame, Mode::Network, &mut rgba)?;
     let start = Instant::now();

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use hone_media::decode::{self, Decoder};
 use hone_media::frame::Frame;
+use hone_model::arch::QUANTISER_UNKNOWN;
 use hone_trainer::{AddError, Pair, Trainer};
 
 use crate::patch::{self, PatchError, Purpose};
@@ -73,9 +74,8 @@ impl Learner {
     pub fn video(&mut self, data: &[u8], pts_us: i64) -> Result<(), decode::Error> {
         for frame in self.decoder.decode(data, pts_us)? {
             match self.scenes.see(&frame.image, frame.pts_us) {
-                Some(Change::Cut) => self.trainer.new_scene(),
+                Some(Change::Cut | Change::Drifted) => self.trainer.new_scene(),
                 Some(Change::Settled) => self.trainer.settled(),
-                Some(Change::Drifted) => self.trainer.drifted(),
                 None => {}
             }
             self.frame_bytes += frame.image.y().len() * 3 / 2;
@@ -112,6 +112,7 @@ impl Learner {
             h,
             w,
             lr: patch::lr_rgb(frame, place),
+            quantiser: frame.quantiser.unwrap_or(QUANTISER_UNKNOWN),
             hr,
             held_out: purpose == Purpose::Judge,
         })?;

@@ -155,7 +155,7 @@ fn cut<T: Copy>(frame: &Frame, [y, x, h, w]: [usize; 4], convert: impl Fn(&Yuv42
             .collect()
     };
     let (luma, u, v) = (crop(picture.y, 1), crop(picture.u, 2), crop(picture.v, 2));
-    let rgb = convert(&Yuv420 { h: y1 - y0, w: x1 - x0, y: &luma, u: &u, v: &v, colour: picture.colour });
+    let rgb = convert(&Yuv420 { h: y1 - y0, w: x1 - x0, y: &luma, u: &u, v: &v, ..picture });
     let stride = (x1 - x0) * 3;
     (y - y0..y - y0 + h).flat_map(|row| &rgb[row * stride + (x - x0) * 3..][..w * 3]).copied().collect()
 }
@@ -186,7 +186,7 @@ mod tests {
         for (i, v) in image.u_mut().iter_mut().enumerate() {
             *v = (i * 5 % 200) as u8;
         }
-        Frame { pts_us: 0, image: Arc::new(image), colour: Colour::guess(height) }
+        Frame { pts_us: 0, image: Arc::new(image), colour: Colour::guess(height), quantiser: None }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Between the rooms' views of a picture.
 
 use hone_media::frame::{self, Frame};
+use hone_model::arch::QUANTISER_UNKNOWN;
 use hone_model::colour::{Matrix, Range};
 use hone_model::{Colour, Yuv420};
 use rayon::prelude::*;
@@ -30,6 +31,7 @@ pub fn yuv420(frame: &Frame) -> Yuv420<'_> {
         u: image.u(),
         v: image.v(),
         colour: colour(frame.colour),
+        quantiser: frame.quantiser.unwrap_or(QUANTISER_UNKNOWN),
     }
 }
 

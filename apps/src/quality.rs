@@ -140,7 +140,7 @@ mod tests {
         for (i, v) in image.y_mut().iter_mut().enumerate() {
             *v = 40 + (i * 13 % 150) as u8;
         }
-        let frame = Frame { pts_us: 0, image: Arc::new(image), colour: Colour::guess(720) };
+        let frame = Frame { pts_us: 0, image: Arc::new(image), colour: Colour::guess(720), quantiser: None };
         let rgb = hone_cpu::rgb8_from_yuv(&picture::yuv420(&frame));
         (Truth::new(&frame), rgb)
     }

@@ -333,7 +333,7 @@ mod tests {
     fn fit_cuts_a_few_pixels_and_scales_the_rest() {
         let mut image = I420::new(70, 38).unwrap();
         image.y_mut().iter_mut().enumerate().for_each(|(i, v)| *v = (i % 70) as u8 + 16);
-        let frame = Frame { pts_us: 7, image: Arc::new(image), colour: Colour::guess(38) };
+        let frame = Frame { pts_us: 7, image: Arc::new(image), colour: Colour::guess(38), quantiser: None };
         let cut = fit(frame.clone(), (68, 36), 2).unwrap();
         assert_eq!(cut.image.y()[68 + 5], 21);
         let scaled = fit(frame.clone(), (34, 18), 2).unwrap();

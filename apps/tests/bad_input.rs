@@ -65,7 +65,7 @@ fn files_that_are_no_clip() {
     };
     train(&[], &["whole.mp4", "4 frames", "at least 48"]);
     train(&["--from", "none.hnu"], &["none.hnu"]);
-    train(&["--towards", "2"], &["--towards 2", "0 to 1"]);
+    train(&["--bits-per-pixel", "0.5", "0.1"], &["--bits-per-pixel 0.5 0.1", "least first"]);
     // The sender reads its file before it connects.
     let to = ["--server", "127.0.0.1:9", "--input", "none.mp4"];
     refused(folder, SENDER, &to, &["none.mp4", "no such file"]);

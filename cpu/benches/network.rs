@@ -49,7 +49,7 @@ fn main() {
                 matrix: hone_model::colour::Matrix::Bt709,
                 range: hone_model::colour::Range::Limited,
             };
-            let picture = Yuv420 { h, w, y: &y, u: &u, v: &v, colour };
+            let picture = Yuv420 { h, w, y: &y, u: &u, v: &v, colour, quantiser: 30 };
             let mut rgba = vec![0; h * w * arch.scale() * arch.scale() * 4];
             let seconds = measure(|| network.upscale(&picture, &mut rgba));
             row(net, &format!("{w}x{h}"), seconds, arch.flops(h, w) as f64);

@@ -12,7 +12,7 @@ pub fn zeros(n: usize) -> Values {
 
 /// Channels that lie side by side in memory: one AVX-512 vector.
 pub const GROUP: usize = 16;
-/// The same for three-channel images, which would waste most of a [`GROUP`].
+/// The same for what goes in, RGB and quantiser, which would waste most of a [`GROUP`].
 pub const GROUP_RGB: usize = 4;
 
 /// (C, H, W) activations as rows of channel groups, (H + 2, ceil(C / group), W + 2, group), with a border of zeros.

@@ -1,6 +1,6 @@
 //! The network's program on maps: which op reads which map, and how the last one becomes an image.
 
-use hone_model::arch::{Base, RGB_MEAN};
+use hone_model::arch::{Base, RGB_MEAN, quantiser_input};
 use hone_model::backend::Images;
 use hone_model::{Arch, Layer, Op, Weights};
 
@@ -46,7 +46,7 @@ impl Program {
 
     /// One map for each value, for an input of `h` x `w`.
     pub fn maps(&self, h: usize, w: usize) -> Vec<Map> {
-        let mut maps = vec![Map::new(3, GROUP_RGB, h, w)];
+        let mut maps = vec![Map::new(self.layers[0].cin, GROUP_RGB, h, w)];
         for op in &self.ops {
             maps.push(match *op {
                 Op::Conv3x3 { layer, src, .. } => {
@@ -192,14 +192,16 @@ pub fn store_rgb(line: &[f32], s: usize, rgb: &mut [f32]) {
     }
 }
 
-/// One image of a batch, minus the mean, as the network's input.
+/// One image of a batch as the network's input: RGB minus the mean, quantiser.
 pub fn load_image(images: &Images, n: usize, map: &mut Map) {
     let rgb = &images.rgb[n * images.h * images.w * 3..][..images.h * images.w * 3];
+    let quantiser = quantiser_input(images.quantisers[n]);
     for (row, rgb) in map.rows_mut().zip(rgb.chunks_exact(images.w * 3)) {
         for (pixel, rgb) in row[GROUP_RGB..].chunks_exact_mut(GROUP_RGB).zip(rgb.chunks_exact(3)) {
             for c in 0..3 {
                 pixel[c] = rgb[c] - RGB_MEAN[c];
             }
+            pixel[3] = quantiser;
         }
     }
 }

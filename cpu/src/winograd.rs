@@ -4,6 +4,8 @@
 //! Computations, 1980; A. Lavin, S. Gray, arXiv:1509.09308). Twelve tiles go through the three steps together, so that
 //! what lies between the steps stays in the first two caches.
 
+#![expect(clippy::needless_range_loop, reason = "rows and columns of a tile, counted alike")]
+
 use std::cell::RefCell;
 
 use pulp::{Arch, Simd, WithSimd};

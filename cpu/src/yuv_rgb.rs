@@ -1,7 +1,7 @@
 //! Decoded 4:2:0 planes to RGB at luma size.
 
 use hone_model::Yuv420;
-use hone_model::arch::RGB_MEAN;
+use hone_model::arch::{RGB_MEAN, quantiser_input};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -70,11 +70,11 @@ pub fn quantise(v: f32) -> u8 {
     (v * 255.0 + 0.5) as u8
 }
 
-/// Picture -> RGB minus the mean, as the network's input.
+/// A picture as the network's input: RGB minus the mean, quantiser.
 pub fn load_picture(picture: &Yuv420, map: &mut Map) {
     picture.check();
     assert_eq!((map.h, map.w, map.group), (picture.h, picture.w, GROUP_RGB));
-    let stride = map.stride();
+    let (stride, quantiser) = (map.stride(), quantiser_input(picture.quantiser));
     let arch = Arch::new();
     map.data[stride..].par_chunks_exact_mut(stride).take(picture.h).enumerate().for_each(|(y, row)| {
         arch.dispatch(|| {
@@ -82,6 +82,7 @@ pub fn load_picture(picture: &Yuv420, map: &mut Map) {
                 for (c, v) in rgb.iter().enumerate() {
                     row[(x + 1) * GROUP_RGB + c] = v - RGB_MEAN[c];
                 }
+                row[(x + 1) * GROUP_RGB + 3] = quantiser;
             });
         });
     });

@@ -22,6 +22,7 @@ use openh264::formats::YUVSource;
 use crate::frame::{Colour, Frame, I420, SizeError};
 use crate::limits::{MAX_ACCESS_UNIT_BYTES, MAX_PIXELS, MAX_REORDER_FRAMES};
 use crate::nal;
+use crate::quantiser::Quantisers;
 use crate::sps::{self, Sequence};
 
 pub use crate::sps::Unsupported;
@@ -72,6 +73,9 @@ pub struct Decoder {
     codec: openh264::decoder::Decoder,
     limits: Limits,
     sequence: Option<Sequence>,
+    quantisers: Quantisers,
+    /// Of the newest slice. Where pictures are reordered, that is about theirs.
+    quantiser: Option<u8>,
     /// Times of access units that have not come out as pictures yet, smallest first.
     pending_us: BinaryHeap<Reverse<i64>>,
     /// The part of the access unit that the codec gets to see.
@@ -88,6 +92,8 @@ impl Decoder {
             codec: codec()?,
             limits,
             sequence: None,
+            quantisers: Quantisers::default(),
+            quantiser: None,
             pending_us: BinaryHeap::new(),
             filtered: Vec::new(),
         })
@@ -114,7 +120,9 @@ impl Decoder {
         }
         let mut frames = Vec::new();
         match self.codec.decode(&self.filtered) {
-            Ok(Some(yuv)) => frames.push(frame(&yuv, due(&mut self.pending_us, pts_us), sequence.colour)?),
+            Ok(Some(yuv)) => {
+                frames.push(frame(&yuv, due(&mut self.pending_us, pts_us), sequence.colour, self.quantiser)?);
+            }
             Ok(None) => {}
             Err(error) => {
                 self.pending_us.retain(|pending| pending.0 != pts_us);
@@ -148,7 +156,7 @@ impl Decoder {
         let held = self.codec.flush_remaining().map_err(|error| Error::Codec(error.to_string()))?;
         for yuv in &held {
             let Some(Reverse(pts_us)) = self.pending_us.pop() else { break };
-            frames.push(frame(yuv, pts_us, colour)?);
+            frames.push(frame(yuv, pts_us, colour, self.quantiser)?);
         }
         Ok(())
     }
@@ -171,6 +179,7 @@ impl Decoder {
                 nal::PARTITION_A..=nal::PARTITION_C => return Err(Unsupported::Extended.into()),
                 _ => continue,
             }
+            self.quantiser = self.quantisers.see(unit).or(self.quantiser);
             nal::push_annex_b(&mut self.filtered, unit);
         }
         Ok(picture)
@@ -189,7 +198,7 @@ fn due(pending_us: &mut BinaryHeap<Reverse<i64>>, fallback_us: i64) -> i64 {
 }
 
 /// Copies a decoded picture out of the codec's buffers.
-fn frame(yuv: &DecodedYUV<'_>, pts_us: i64, colour: Colour) -> Result<Frame, Error> {
+fn frame(yuv: &DecodedYUV<'_>, pts_us: i64, colour: Colour, quantiser: Option<u8>) -> Result<Frame, Error> {
     let (width, height) = yuv.dimensions();
     let (y_stride, u_stride, v_stride) = yuv.strides();
     let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
@@ -208,5 +217,5 @@ fn frame(yuv: &DecodedYUV<'_>, pts_us: i64, colour: Colour) -> Result<Frame, Err
         pack(yuv.u(), u_stride, width / 2, height / 2),
         pack(yuv.v(), v_stride, width / 2, height / 2),
     )?;
-    Ok(Frame { pts_us, image: Arc::new(image), colour })
+    Ok(Frame { pts_us, image: Arc::new(image), colour, quantiser })
 }

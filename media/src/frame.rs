@@ -178,6 +178,8 @@ pub struct Frame {
     pub image: Arc<I420>,
     /// How the planes turn into R'G'B'.
     pub colour: Colour,
+    /// How coarsely the picture was coded, 0 to 51; None where that is not known.
+    pub quantiser: Option<u8>,
 }
 
 #[cfg(test)]

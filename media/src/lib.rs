@@ -13,6 +13,7 @@ pub mod jpeg;
 pub mod limits;
 mod mp4;
 mod nal;
+mod quantiser;
 pub mod record;
 pub mod scale;
 pub mod source;

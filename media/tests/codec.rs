@@ -56,6 +56,18 @@ fn colour_tags_survive() {
 }
 
 #[test]
+fn the_quantiser_rises_where_bits_are_few() {
+    let [fine, coarse] = [4000, 40].map(|bitrate_kbps| {
+        let config = Config { bitrate_kbps, ..config(320, 192) };
+        let mut decoder = Decoder::new(Limits::default()).unwrap();
+        let frames = packets(&config, (0..30).map(|i| i * 40_000)).into_iter();
+        let quantisers = frames.map(|p| decoder.decode(&p.data, p.pts_us).unwrap()[0].quantiser.unwrap());
+        quantisers.last().unwrap()
+    });
+    assert!(fine + 10 < coarse && coarse <= 51, "{fine}, {coarse}");
+}
+
+#[test]
 fn same_input_gives_the_same_bytes() {
     let config = config(160, 96);
     assert_eq!(packets(&config, (0..20).map(|i| i * 40_000)), packets(&config, (0..20).map(|i| i * 40_000)));

@@ -140,6 +140,26 @@ fn colour_is_read_from_the_stream() {
 }
 
 #[test]
+fn the_quantiser_is_read_from_the_slices() {
+    if !have("ffmpeg") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for quantiser in [12, 30, 51] {
+        // No adaptive quantisation; keyframes as coarse as the rest.
+        let path = folder.path().join(format!("{quantiser}.mp4"));
+        ffmpeg(
+            &format!("{VIDEO} -c:v libx264 -pix_fmt yuv420p -bf 0 -qp {quantiser} -x264-params ipratio=1"),
+            &path,
+        );
+        let mut source = Mp4Source::open(&path).unwrap();
+        while let Some(frame) = source.next_frame().unwrap() {
+            assert_eq!(frame.quantiser, Some(quantiser), "at {} us", frame.pts_us);
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_decoded_is_refused_by_name() {
     if !have("ffmpeg") {
         return;

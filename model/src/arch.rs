@@ -14,6 +14,17 @@ use serde::{Deserialize, Serialize};
 /// Source: EDSR-PyTorch, `MeanShift`.
 pub const RGB_MEAN: [f32; 3] = [0.4488, 0.4371, 0.4040];
 
+/// What the fourth input channel holds all over a picture: how coarsely H.264 coded it, from -0.5 to 0.5.
+///
+/// A network that knows can be bold on a fine picture and careful on a coarse one, as FFDNet is with noise (Zhang et al.
+/// 2018, arXiv:1710.04026).
+pub fn quantiser_input(quantiser: u8) -> f32 {
+    (f32::from(quantiser) - f32::from(QUANTISER_UNKNOWN)) / 52.0
+}
+
+/// The quantiser (0 to 51) to assume where a stream does not tell.
+pub const QUANTISER_UNKNOWN: u8 = 26;
+
 /// Most residual blocks that an [`Arch`] may have (EDSR's largest has 32).
 pub const BLOCKS_MAX: u16 = 64;
 /// Most features that an [`Arch`] may have (EDSR's largest has 256).
@@ -25,7 +36,7 @@ pub const FEATURES_MAX: u16 = 256;
 pub enum Family {
     /// As in the paper: upsampler of conv + pixel shuffle stages, then a convolution at HR size.
     Edsr,
-    /// One tail convolution to 3·s² at LR size, pixel shuffle, added to a bicubic upscale.
+    /// Knows the quantiser; one tail convolution to 3·s² at LR size, pixel shuffle, added to a bicubic upscale.
     Live,
 }
 
@@ -79,7 +90,8 @@ impl Layer {
     }
 }
 
-/// One step of the network. Value 0 is the input minus [`RGB_MEAN`]; the op at index `i` writes value `i + 1`.
+/// One step of the network. Value 0 is the input minus [`RGB_MEAN`] and, in the `live` family, [`quantiser_input`] as a
+/// fourth channel; the op at index `i` writes value `i + 1`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// `y = scale · relu?(conv3x3(value[src])) + value[add]`, with ReLU and `add` optional.
@@ -174,7 +186,11 @@ impl Arch {
             offset += layer.params();
             layers.push(layer);
         };
-        push("head.0".into(), 3, f, false);
+        let input = match self.family {
+            Family::Live => 4,
+            Family::Edsr => 3,
+        };
+        push("head.0".into(), input, f, false);
         for b in 0..blocks {
             push(format!("body.{b}.body.0"), f, f, false);
             push(format!("body.{b}.body.2"), f, f, false);
@@ -248,9 +264,9 @@ impl Arch {
         total
     }
 
-    /// Names the architecture on the wire: an FNV-1a hash of its written form.
+    /// Names the architecture on the wire: an FNV-1a hash of its written form and number of parameters.
     pub fn id(&self) -> u64 {
-        self.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        format!("{self} {}", self.params()).bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         })
     }
@@ -320,9 +336,9 @@ mod tests {
     #[test]
     fn counts_match_hand_counts() {
         let live: Arch = "live-4x16-x2".parse().unwrap();
-        // head 448, 8 body convs and the body's end 2,320 each, tail 1,740
-        assert_eq!(live.params(), 448 + 9 * 2320 + 1740);
-        assert_eq!(live.flops(270, 480), 2 * 129_600 * (432 + 9 * 2304 + 1728));
+        // head 592, 8 body convs and the body's end 2,320 each, tail 1,740
+        assert_eq!(live.params(), 592 + 9 * 2320 + 1740);
+        assert_eq!(live.flops(270, 480), 2 * 129_600 * (576 + 9 * 2304 + 1728));
         // EDSR-baseline x2 has 1,369,859 trainable parameters (EDSR-PyTorch prints 1,370 K)
         assert_eq!("edsr-16x64-x2".parse::<Arch>().unwrap().params(), 1_369_859);
     }

@@ -1,5 +1,6 @@
 //! What a device must offer so that the trainer can use it.
 
+use crate::arch::QUANTISER_UNKNOWN;
 use crate::{Arch, Weights};
 
 /// Images in one block: (N, H, W, 3), row-major f32 RGB, nominally 0..=1.
@@ -13,12 +14,14 @@ pub struct Images {
     pub w: usize,
     /// `n * h * w * 3` values.
     pub rgb: Vec<f32>,
+    /// Quantiser of each, 0 to 51; of no meaning in what comes out of a network.
+    pub quantisers: Vec<u8>,
 }
 
 impl Images {
-    /// `n` black images.
+    /// `n` black images of unknown quantiser.
     pub fn zeros(n: usize, h: usize, w: usize) -> Self {
-        Self { n, h, w, rgb: vec![0.0; n * h * w * 3] }
+        Self { n, h, w, rgb: vec![0.0; n * h * w * 3], quantisers: vec![QUANTISER_UNKNOWN; n] }
     }
 }
 

@@ -94,6 +94,8 @@ pub struct Yuv420<'a> {
     pub v: &'a [u8],
     /// How to read them.
     pub colour: Colour,
+    /// How coarsely it was coded, 0 to 51.
+    pub quantiser: u8,
 }
 
 impl Yuv420<'_> {

@@ -15,9 +15,10 @@ pub fn random_tensor(rng: &mut Rng, c: usize, h: usize, w: usize) -> Tensor {
     Tensor { n: 1, c, h, w, data: random(rng, c * h * w).into_iter().map(f64::from).collect() }
 }
 
-/// Images of values in 0..=1.
+/// Images of values in 0..=1, each with a quantiser of its own.
 pub fn images(rng: &mut Rng, n: usize, h: usize, w: usize) -> Images {
-    Images { n, h, w, rgb: (0..n * h * w * 3).map(|_| rng.unit() as f32).collect() }
+    let rgb = (0..n * h * w * 3).map(|_| rng.unit() as f32).collect();
+    Images { n, h, w, rgb, quantisers: (0..n).map(|_| rng.below(52) as u8).collect() }
 }
 
 /// Weights under which activations neither grow nor fade: variance 1 / (9 Cin), and a tail that adds detail to the base.
@@ -39,6 +40,7 @@ pub struct Picture {
     w: usize,
     planes: [Vec<u8>; 3],
     colour: Colour,
+    quantiser: u8,
 }
 
 impl Picture {
@@ -48,12 +50,12 @@ impl Picture {
         let mut planes = [plane(h * w), plane(h * w / 4), plane(h * w / 4)];
         planes[0][0] = 0;
         planes[0][h * w - 1] = 255;
-        Self { h, w, planes, colour }
+        Self { h, w, planes, colour, quantiser: rng.below(52) as u8 }
     }
 
     /// As backends take it.
     pub fn yuv(&self) -> Yuv420<'_> {
         let [y, u, v] = &self.planes;
-        Yuv420 { h: self.h, w: self.w, y, u, v, colour: self.colour }
+        Yuv420 { h: self.h, w: self.w, y, u, v, colour: self.colour, quantiser: self.quantiser }
     }
 }

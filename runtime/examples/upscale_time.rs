@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut plane = |len: usize| -> Vec<u8> { (0..len).map(|_| rng.below(256) as u8).collect() };
     let (y, u, v) = (plane(h * w), plane(h * w / 4), plane(h * w / 4));
     let colour = Colour { matrix: Matrix::Bt709, range: Range::Limited };
-    let picture = Yuv420 { h, w, y: &y, u: &u, v: &v, colour };
+    let picture = Yuv420 { h, w, y: &y, u: &u, v: &v, colour, quantiser: 30 };
 
     let mut rgba = Vec::new();
     for mode in [Mode::Network, Mode::Bicubic] {

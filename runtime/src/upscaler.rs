@@ -186,7 +186,7 @@ mod tests {
         let (y, u, v) = (plane(h * w), plane(h * w / 4), plane(h * w / 4));
         let colour = Colour { matrix: Matrix::Bt709, range: Range::Limited };
         let mut rgba = Vec::new();
-        upscaler.upscale(&Yuv420 { h, w, y: &y, u: &u, v: &v, colour }, mode, &mut rgba)?;
+        upscaler.upscale(&Yuv420 { h, w, y: &y, u: &u, v: &v, colour, quantiser: 30 }, mode, &mut rgba)?;
         assert_eq!(rgba.len(), 4 * 2 * h * 2 * w);
         Ok(rgba)
     }

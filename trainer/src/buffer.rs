@@ -19,6 +19,8 @@ pub struct Pair {
     pub w: usize,
     /// (h, w, 3) RGB from the decoder, nominally 0..=1.
     pub lr: Vec<f32>,
+    /// Quantiser of the frame, 0 to 51.
+    pub quantiser: u8,
     /// (s·h, s·w, 3) 8-bit RGB from the camera.
     pub hr: Vec<u8>,
     /// Kept to judge by and never trained on. Such pairs must come from random places: the gain on the worst
@@ -94,6 +96,7 @@ impl Buffer {
             let pair = &self.train[index];
             let (y, x) = (rng.below(pair.h - crop + 1), rng.below(pair.w - crop + 1));
             let turn = Turn(rng.below(8));
+            lr.quantisers[i] = pair.quantiser;
             turn.copy(crop, &mut lr.rgb[i * crop * crop * 3..], |cy, cx| {
                 let at = ((y + cy) * pair.w + x + cx) * 3;
                 [pair.lr[at], pair.lr[at + 1], pair.lr[at + 2]]
@@ -135,7 +138,7 @@ mod tests {
         let lr = (0..side * side).flat_map(|i| [f32::from(value(i / side, i % side)) / 255.0; 3]).collect();
         let hr_side = side * s;
         let hr = (0..hr_side * hr_side).flat_map(|i| [value(i / hr_side / s, i % hr_side / s); 3]).collect();
-        Pair { pts_us, h: side, w: side, lr, hr, held_out: false }
+        Pair { pts_us, h: side, w: side, lr, quantiser: 30, hr, held_out: false }
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Comparison {
 
 /// Squared error of `weights` on one pair, on what a viewer would show: 8-bit code values.
 pub fn error(backend: &mut dyn TrainBackend, weights: &Weights, pair: &Pair) -> Result<f64, BackendError> {
-    let lr = Images { n: 1, h: pair.h, w: pair.w, rgb: pair.lr.clone() };
+    let lr = Images { n: 1, h: pair.h, w: pair.w, rgb: pair.lr.clone(), quantisers: vec![pair.quantiser] };
     let out = backend.forward(weights, &lr)?;
     let sum = out.rgb.chunks_exact(3).zip(pair.hr.chunks_exact(3)).map(|(y, hr)| {
         // A float turns into the nearest code value, as on a screen: what is lost below it nobody sees.

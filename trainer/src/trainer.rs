@@ -66,9 +66,8 @@ pub struct Trainer {
     average: Weights,
     /// Patches taken in to learn from.
     patches: u64,
-    /// What [`Self::new_scene`], [`Self::drifted`] and [`Self::settled`] said, until the next step acts on it.
+    /// What [`Self::new_scene`] and [`Self::settled`] said, until the next step acts on it.
     new_scene: bool,
-    drifted: bool,
     settled: bool,
     /// What was learned before a cut has not yet been judged in the new scene.
     untried: bool,
@@ -122,7 +121,6 @@ impl Trainer {
             in_force: false,
             patches: 0,
             new_scene: false,
-            drifted: false,
             settled: false,
             untried: false,
             undoubted: false,
@@ -150,19 +148,13 @@ impl Trainer {
         Ok(())
     }
 
-    /// The picture has changed to another scene: what was learned and judged on the last one no longer counts.
+    /// The picture has come to show something else: what was learned and judged before no longer counts.
     pub fn new_scene(&mut self) {
         self.new_scene = self.config.follow_scenes;
-        self.settled = false;
     }
 
-    /// The picture has slowly come to show something else: what was learned must prove itself again.
-    pub fn drifted(&mut self) {
-        self.drifted = self.config.follow_scenes;
-    }
-
-    /// The stream, or a new scene, has gone on for a while: the encoder has spent enough bits on it for a picture
-    /// like those that base models know.
+    /// The picture is past a stream's first second, in which encoders and fades make pictures that base models do not
+    /// know.
     pub fn settled(&mut self) {
         self.settled = true;
     }
@@ -170,14 +162,6 @@ impl Trainer {
     /// What viewers hold.
     pub fn published(&self) -> &Published {
         &self.published
-    }
-
-    /// Gain of any weights over the base image on the held-out patches, dB.
-    ///
-    /// # Errors
-    /// [`BackendError`].
-    pub fn gain_db(&mut self, weights: &Weights) -> Result<f64, BackendError> {
-        Ok(self.held_out.candidate(self.backend.as_mut(), weights)?.0.gain_db())
     }
 
     /// Steps taken so far.
@@ -226,28 +210,10 @@ impl Trainer {
     /// # Errors
     /// [`BackendError`]; what is published stays, and it may be asked again.
     pub fn step(&mut self) -> Result<Event, BackendError> {
-        if std::mem::take(&mut self.new_scene)
-            && let Some(publication) = self.begin_scene(0.0)?
-        {
+        if let Some(publication) = self.attend()? {
             return Ok(Event::Published(publication));
         }
-        if std::mem::take(&mut self.drifted)
-            && let Some(publication) = self.begin_scene(self.base_gain_db())?
-        {
-            return Ok(Event::Published(publication));
-        }
-        if std::mem::take(&mut self.settled) && self.has_base() && self.at_origin() && !self.in_force {
-            // It was judged on scenes of many kinds: viewers show it until this stream's own patches say otherwise.
-            return Ok(Event::Published(self.show_origin(self.base_gain_db())?));
-        }
-        let judges = self.held_out.len() >= self.config.held_out_min;
-        if std::mem::take(&mut self.undoubted) && judges {
-            let doubted = self.doubt()?;
-            let publication = if doubted.is_none() && self.untried { self.verdict()? } else { doubted };
-            if let Some(publication) = publication {
-                return Ok(Event::Published(publication));
-            }
-        }
+        let judges = self.judges();
         let spent = self.has_base() && self.steps >= STEPS_PER_PATCH * self.patches;
         if self.buffer.is_empty() || !judges || spent {
             self.state = State::Starved;
@@ -269,6 +235,38 @@ impl Trainer {
             return Ok(Event::Published(publication));
         }
         Ok(Event::Stepped { loss })
+    }
+
+    /// Acts on what was said and what has come in since the last step. A note is only struck off once that has worked.
+    fn attend(&mut self) -> Result<Option<Publication>, BackendError> {
+        if self.new_scene {
+            let publication = self.begin_scene()?;
+            self.new_scene = false;
+            if publication.is_some() {
+                return Ok(publication);
+            }
+        }
+        if self.settled {
+            let shows = self.has_base() && self.at_origin() && !self.in_force;
+            // It was judged on scenes of many kinds: viewers show it until this stream's own patches say otherwise.
+            let publication = if shows { Some(self.show_origin(self.base_gain_db())?) } else { None };
+            self.settled = false;
+            if publication.is_some() {
+                return Ok(publication);
+            }
+        }
+        if self.undoubted && self.judges() {
+            let doubted = self.doubt()?;
+            let publication = if doubted.is_none() && self.untried { self.verdict()? } else { doubted };
+            self.undoubted = false;
+            return Ok(publication);
+        }
+        Ok(None)
+    }
+
+    /// Whether there are patches enough to judge by.
+    fn judges(&self) -> bool {
+        self.held_out.len() >= self.config.held_out_min
     }
 
     fn learning_rate(&self) -> f32 {
@@ -300,20 +298,21 @@ impl Trainer {
         }
     }
 
-    /// In a new scene nothing is known of what was learned before. Viewers show the base model if `base_gain_db` is
-    /// above zero, else the base image, until patches of the new scene say more.
-    fn begin_scene(&mut self, base_gain_db: f64) -> Result<Option<Publication>, BackendError> {
+    /// In a new scene nothing is known of what was learned before. Viewers show the base model, or the base image if
+    /// there is none, until patches of the new scene say more.
+    fn begin_scene(&mut self) -> Result<Option<Publication>, BackendError> {
         self.held_out.clear();
         if self.state == State::Paused {
             self.state = State::Training;
         }
         self.verdicts_without_gain = 0;
-        let learned = self.has_base() && !self.at_origin();
         self.untried = self.steps > self.steps_at_start;
-        match (learned, self.in_force) {
-            (true, _) => self.show_origin(base_gain_db).map(Some),
-            (false, true) if base_gain_db <= 0.0 => self.switch_off(0.0).map(Some),
-            (false, _) => Ok(None),
+        match (self.has_base(), self.in_force) {
+            (true, in_force) if !(in_force && self.at_origin()) => {
+                self.show_origin(self.base_gain_db()).map(Some)
+            }
+            (false, true) => self.switch_off(0.0).map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -63,6 +63,7 @@ fn pair_at(s: usize, index: u64, scene: Scene, held_out: bool) -> Pair {
         pts_us: index as i64 * 40_000,
         h: SIDE,
         w: SIDE,
+        quantiser: 30,
         hr: hr.collect(),
         lr: lr.iter().map(|&v| f32::from(v) / 255.0).collect(),
         held_out,
@@ -238,9 +239,6 @@ fn a_base_model_is_shown_once_the_stream_has_settled_and_again_after_a_cut() {
     assert_ne!(trainer.published().hash(), base.hash());
 
     trainer.new_scene();
-    let off = work(&mut trainer, 1).0.remove(0);
-    assert!(off.snapshot && off.gain_db <= 0.0 && off.update.len() < 100, "{} bytes", off.update.len());
-    trainer.settled();
     let back = work(&mut trainer, 1).0.remove(0);
     assert!(back.snapshot && back.gain_db > 0.0 && back.update.len() < 100, "{} bytes", back.update.len());
     assert_eq!(trainer.published().hash(), base.hash());

@@ -22,6 +22,10 @@ pub fn run() -> Result<()> {
     let mut command = cargo();
     // Without --show-output the harness keeps what passing tests say, skips included.
     command.args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Without one, Mesa complains on stderr for every device that a test opens.
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    }
     if std::io::stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }

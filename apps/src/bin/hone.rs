@@ -42,7 +42,7 @@ struct TrainBase {
     #[arg(long, default_value = "live-4x16-x2")]
     arch: Arch,
     /// Least and most bits a pixel of the small stream.
-    #[arg(long, num_args = 2, default_values_t = [0.015, 0.5])]
+    #[arg(long, num_args = 2, default_values_t = [0.012, 0.5])]
     bits_per_pixel: Vec<f64>,
     /// Steps of the optimiser, 16 crops each.
     #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(500..))]
@@ -50,9 +50,6 @@ struct TrainBase {
     /// Start from this model update instead of drawn weights.
     #[arg(long, value_name = "FILE.hnu")]
     from: Option<PathBuf>,
-    /// How far to go from those to what is learned, 0 to 1.
-    #[arg(long, default_value_t = 1.0)]
-    towards: f32,
     /// The model update to write.
     #[arg(long, value_name = "FILE.hnu")]
     out: PathBuf,
@@ -65,14 +62,12 @@ impl TrainBase {
             0.001 <= low && low <= high && high <= 8.0,
             "--bits-per-pixel {low} {high}: least first, 0.001 to 8"
         );
-        anyhow::ensure!((0.0..=1.0).contains(&self.towards), "--towards {}: 0 to 1", self.towards);
         let options = base::Options {
             input: self.input,
             arch: self.arch,
             bits_per_pixel: (low, high),
             steps: self.steps,
             from: self.from,
-            towards: self.towards,
             out: self.out,
         };
         let gain_db = base::run(&options, stop)?;

@@ -54,7 +54,12 @@ pub fn picture(width: u32, height: u32, index: u32, scene: u32) -> I420 {
 /// Frame `index` of a scene at `fps`.
 pub fn frame(width: u32, height: u32, index: u32, scene: u32, fps: f64) -> Frame {
     let pts_us = (f64::from(index) * 1e6 / fps).round() as i64;
-    Frame { pts_us, image: Arc::new(picture(width, height, index, scene)), colour: Colour::guess(height) }
+    Frame {
+        pts_us,
+        image: Arc::new(picture(width, height, index, scene)),
+        colour: Colour::guess(height),
+        quantiser: None,
+    }
 }
 
 /// Writes a clip of `frames` frames at high quality.

@@ -19,6 +19,7 @@ pub use network::{Gradient, forward, gradient};
 pub use pixel_shuffle::{pixel_shuffle, pixel_shuffle_grad};
 pub use yuv_rgb::yuv_rgb;
 
+use crate::arch::quantiser_input;
 use crate::backend::Images;
 
 /// A block of f64 activations, (N, C, H, W) row-major.
@@ -58,6 +59,14 @@ impl Tensor {
         t
     }
 
+    /// The first `c` channels: (N, C, H, W) -> (N, c, H, W).
+    pub fn channels(&self, c: usize) -> Self {
+        let size = self.h * self.w;
+        let data =
+            self.data.chunks_exact(self.c * size).flat_map(|image| &image[..c * size]).copied().collect();
+        Self { c, data, ..*self }
+    }
+
     /// (N, 3, H, W) -> (N, H, W, 3).
     ///
     /// # Panics
@@ -75,6 +84,18 @@ impl Tensor {
         }
         images
     }
+}
+
+/// What networks read: RGB (N, 3, H, W) and a plane of [`quantiser_input`] for each image -> (N, 4, H, W).
+pub fn input(rgb: &Tensor, quantisers: &[u8]) -> Tensor {
+    assert_eq!((rgb.c, rgb.n), (3, quantisers.len()), "channels, images");
+    let size = rgb.h * rgb.w;
+    let mut input = Tensor { c: 4, data: Vec::with_capacity(rgb.n * 4 * size), ..*rgb };
+    for (image, &quantiser) in rgb.data.chunks_exact(3 * size).zip(quantisers) {
+        input.data.extend_from_slice(image);
+        input.data.extend(std::iter::repeat_n(f64::from(quantiser_input(quantiser)), size));
+    }
+    input
 }
 
 #[cfg(test)]

@@ -21,13 +21,13 @@ fn split<'a>(params: &'a [f64], layer: &crate::Layer) -> (&'a [f64], &'a [f64]) 
 }
 
 /// All values of [`Arch::ops`], value 0 first.
-fn values(arch: Arch, params: &[f64], rgb: &Tensor) -> Vec<Tensor> {
+fn values(arch: Arch, params: &[f64], input: &Tensor) -> Vec<Tensor> {
     let layers = arch.layers();
-    let mut input = rgb.clone();
-    for (i, v) in input.data.iter_mut().enumerate() {
-        *v -= f64::from(RGB_MEAN[i / (rgb.h * rgb.w) % 3]);
+    let mut value = input.channels(layers[0].cin);
+    for (i, v) in value.data.iter_mut().enumerate() {
+        *v -= RGB_MEAN.get(i / (value.h * value.w) % value.c).map_or(0.0, |mean| f64::from(*mean));
     }
-    let mut values = vec![input];
+    let mut values = vec![value];
     for op in arch.ops() {
         let y = match op {
             Op::Conv3x3 { layer, src, relu, add, scale } => {
@@ -46,7 +46,7 @@ fn values(arch: Arch, params: &[f64], rgb: &Tensor) -> Vec<Tensor> {
     values
 }
 
-fn add_base(arch: Arch, rgb: &Tensor, y: &mut Tensor) {
+fn add_base(arch: Arch, input: &Tensor, y: &mut Tensor) {
     match arch.base() {
         Base::Mean => {
             for (i, v) in y.data.iter_mut().enumerate() {
@@ -54,27 +54,28 @@ fn add_base(arch: Arch, rgb: &Tensor, y: &mut Tensor) {
             }
         }
         Base::Bicubic => {
-            for (v, b) in y.data.iter_mut().zip(bicubic(rgb, arch.scale()).data) {
+            for (v, b) in y.data.iter_mut().zip(bicubic(&input.channels(3), arch.scale()).data) {
                 *v += b;
             }
         }
     }
 }
 
-/// RGB (N, 3, H, W) -> (N, 3, s·H, s·W), not clamped. `params` are [`Weights::params`](crate::Weights::params) in f64.
-pub fn forward(arch: Arch, params: &[f64], rgb: &Tensor) -> Tensor {
-    let mut y = values(arch, params, rgb).pop().unwrap_or_else(|| rgb.clone());
-    add_base(arch, rgb, &mut y);
+/// [`input`](super::input) (N, 4, H, W) -> (N, 3, s·H, s·W), not clamped. `params` are
+/// [`Weights::params`](crate::Weights::params) in f64.
+pub fn forward(arch: Arch, params: &[f64], input: &Tensor) -> Tensor {
+    let mut y = values(arch, params, input).pop().unwrap_or_else(|| input.clone());
+    add_base(arch, input, &mut y);
     y
 }
 
 /// Loss of [`forward`] against `target`, and its gradient by every parameter.
-pub fn gradient(arch: Arch, params: &[f64], rgb: &Tensor, target: &Tensor, kind: Loss) -> Gradient {
+pub fn gradient(arch: Arch, params: &[f64], input: &Tensor, target: &Tensor, kind: Loss) -> Gradient {
     let layers = arch.layers();
     let ops = arch.ops();
-    let values = values(arch, params, rgb);
+    let values = values(arch, params, input);
     let mut y = values[ops.len()].clone();
-    add_base(arch, rgb, &mut y);
+    add_base(arch, input, &mut y);
     let (loss, grad_y) = loss(kind, &y, target);
 
     let mut grads: Vec<Tensor> =
@@ -124,13 +125,13 @@ mod tests {
         for arch in ["live-1x8-x1", "live-1x8-x2", "live-1x8-x3", "edsr-1x8-x1", "edsr-1x8-x2"] {
             let arch: Arch = arch.parse().unwrap();
             let params: Vec<f64> = random(&mut rng, arch.params()).iter().map(|v| v * 0.2).collect();
-            let rgb = random_tensor(&mut rng, 1, 3, 2, 3);
+            let input = random_tensor(&mut rng, 2, 4, 2, 3);
             let s = arch.scale();
-            let target = random_tensor(&mut rng, 1, 3, 2 * s, 3 * s);
+            let target = random_tensor(&mut rng, 2, 3, 2 * s, 3 * s);
             let kind = Loss::Charbonnier { eps: 0.1 };
-            let gradient = gradient(arch, &params, &rgb, &target, kind);
+            let gradient = gradient(arch, &params, &input, &target, kind);
             check_gradient(&params, &gradient.params, |params| {
-                loss(kind, &forward(arch, params, &rgb), &target).0
+                loss(kind, &forward(arch, params, &input), &target).0
             });
         }
     }
@@ -144,6 +145,6 @@ mod tests {
         assert!(tail.zero_init);
         params[tail.offset..].fill(0.0);
         let rgb = random_tensor(&mut rng, 1, 3, 4, 3);
-        assert_eq!(forward(arch, &params, &rgb), bicubic(&rgb, 2));
+        assert_eq!(forward(arch, &params, &super::super::input(&rgb, &[40])), bicubic(&rgb, 2));
     }
 }

@@ -9,7 +9,7 @@ use crate::Yuv420;
 /// `chroma_sample_loc_type` 0), is interpolated linearly, and repeats at the edges.
 pub fn yuv_rgb(picture: &Yuv420) -> Tensor {
     picture.check();
-    let Yuv420 { h, w, y, u, v, colour } = *picture;
+    let Yuv420 { h, w, y, u, v, colour, .. } = *picture;
     let matrix = colour.rgb_from_yuv();
     let (ch, cw) = (h / 2, w / 2);
     let at_luma = |plane: &[u8], row: usize, col: usize| {
@@ -46,10 +46,13 @@ mod tests {
     #[test]
     fn grey_ramp_and_chroma_positions() {
         let colour = Colour { matrix: Matrix::Bt709, range: Range::Limited };
-        let grey = yuv_rgb(&Yuv420 { h: 2, w: 2, y: &[16, 235, 126, 126], u: &[128], v: &[128], colour });
+        let quantiser = 0;
+        let grey =
+            yuv_rgb(&Yuv420 { h: 2, w: 2, y: &[16, 235, 126, 126], u: &[128], v: &[128], colour, quantiser });
         assert!(grey.data[0].abs() < 1e-12 && (grey.data[1] - 1.0).abs() < 1e-12);
         // Cb 128 -> 228 over two columns: luma columns 0, 1, 2 see 128, 178, 228.
-        let ramp = yuv_rgb(&Yuv420 { h: 2, w: 4, y: &[126; 8], u: &[128, 228], v: &[128; 2], colour });
+        let ramp =
+            yuv_rgb(&Yuv420 { h: 2, w: 4, y: &[126; 8], u: &[128, 228], v: &[128; 2], colour, quantiser });
         let blue = &ramp.data[16..20];
         assert!((blue[1] - 0.5 * (blue[0] + blue[2])).abs() < 1e-12 && (blue[3] - blue[2]).abs() < 1e-12);
     }

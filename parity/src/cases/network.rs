@@ -1,7 +1,7 @@
 //! Whole networks: both families, all scales, ragged sizes.
 
 use hone_cpu::Network;
-use hone_model::reference::{Tensor, bicubic, forward, yuv_rgb};
+use hone_model::reference::{Tensor, bicubic, forward, input, yuv_rgb};
 use hone_model::rng::Rng;
 use hone_model::{Arch, Weights};
 use hone_runtime::{Mode, Preference, Upscaler, gpu};
@@ -42,7 +42,8 @@ pub fn cpu(report: &mut Report) {
         let mut network = Network::new(&weights);
         for (n, (h, w)) in [(2, SIZES[k % 4]), (1, SIZES[4 + k % 2])] {
             let lr = images(rng, n, h, w);
-            let want = forward(arch, &wide(&weights), &Tensor::from_images(&lr)).to_images();
+            let want =
+                forward(arch, &wide(&weights), &input(&Tensor::from_images(&lr), &lr.quantisers)).to_images();
             let want: Vec<f64> = want.rgb.iter().map(|&v| f64::from(v)).collect();
             let got = network.forward(&lr);
             assert_eq!((got.n, got.h, got.w), (n, h * arch.scale(), w * arch.scale()));
@@ -64,9 +65,10 @@ pub fn upscaler(preference: Preference, report: &mut Report) {
         for (h, w) in [EVEN_SIZES[k % 3], EVEN_SIZES[3 + k % 2]] {
             let picture = Picture::new(rng, h, w, BT709);
             let rgb = yuv_rgb(&picture.yuv());
+            let input = input(&rgb, &[picture.yuv().quantiser]);
             for mode in [Mode::Network, Mode::Bicubic] {
                 let want = match mode {
-                    Mode::Network => forward(arch, &wide(&weights), &rgb),
+                    Mode::Network => forward(arch, &wide(&weights), &input),
                     Mode::Bicubic => bicubic(&rgb, arch.scale()),
                 };
                 let mut got = vec![0xa5; 7];
@@ -85,7 +87,7 @@ pub fn weights_during_a_frame(report: &mut Report) {
     let rng = &mut Rng::new(7);
     let picture = Picture::new(rng, 16, 18, BT709);
     let generations = [weights(rng, arch), weights(rng, arch), weights(rng, arch)];
-    let rgb = yuv_rgb(&picture.yuv());
+    let input = input(&yuv_rgb(&picture.yuv()), &[picture.yuv().quantiser]);
     let mut network = gpu::Network::new(gpu, arch).expect("the device works");
     network.set_weights(&generations[0]).expect("its own architecture");
     for (k, inside) in generations.iter().enumerate() {
@@ -93,14 +95,14 @@ pub fn weights_during_a_frame(report: &mut Report) {
         network.submit(&picture.yuv(), Mode::Network).expect("the device works");
         network.set_weights(&generations[(k + 1) % 3]).expect("its own architecture");
         network.read(&mut got).expect("the device works");
-        let want = forward(arch, &wide(inside), &rgb);
+        let want = forward(arch, &wide(inside), &input);
         report.check_u8(&format!("generation {k}"), &got, &rgba(&want), TOLERANCE);
     }
     // Two generations between two frames: the newer one wins, and the frame after keeps it.
     for k in [1, 2] {
         network.set_weights(&generations[k]).expect("its own architecture");
     }
-    let want = rgba(&forward(arch, &wide(&generations[2]), &rgb));
+    let want = rgba(&forward(arch, &wide(&generations[2]), &input));
     for _ in 0..2 {
         let mut got = Vec::new();
         network.submit(&picture.yuv(), Mode::Network).expect("the device works");
@@ -113,8 +115,9 @@ pub fn weights_during_a_frame(report: &mut Report) {
 pub fn distance_between_networks() -> f64 {
     let arch: Arch = "live-1x8-x2".parse().expect("in range");
     let rng = &mut Rng::new(7);
-    let rgb = Tensor::from_images(&images(rng, 1, 16, 18));
-    let outputs = [(); 2].map(|()| single(&forward(arch, &wide(&weights(rng, arch)), &rgb).data));
+    let lr = images(rng, 1, 16, 18);
+    let input = input(&Tensor::from_images(&lr), &lr.quantisers);
+    let outputs = [(); 2].map(|()| single(&forward(arch, &wide(&weights(rng, arch)), &input).data));
     let [a, b] = &outputs;
     a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / a.len() as f64
 }

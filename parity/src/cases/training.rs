@@ -3,7 +3,7 @@
 use hone_cpu::CpuTrainer;
 use hone_model::Arch;
 use hone_model::backend::{Adam, Images, Loss, TrainBackend};
-use hone_model::reference::{AdamState, Gradient, Tensor, adam, forward, gradient};
+use hone_model::reference::{AdamState, Gradient, Tensor, adam, forward, gradient, input};
 use hone_model::rng::Rng;
 
 use crate::{ROUNDOFF, Report, images, weights};
@@ -49,7 +49,7 @@ impl Case {
         let (h, w) = (9, 11);
         let lr = images(rng, 3, h, w);
         // The target keeps its distance from the first output: the slope of L1 jumps where they meet.
-        let mut hr = forward(arch, &params, &Tensor::from_images(&lr)).to_images();
+        let mut hr = forward(arch, &params, &input(&Tensor::from_images(&lr), &lr.quantisers)).to_images();
         for v in &mut hr.rgb {
             let distance = (0.05 + 0.45 * rng.unit()) as f32;
             *v += if rng.below(2) == 0 { distance } else { -distance };
@@ -58,7 +58,8 @@ impl Case {
     }
 
     fn gradient(&self, loss: Loss) -> Gradient {
-        let (lr, hr) = (Tensor::from_images(&self.lr), Tensor::from_images(&self.hr));
+        let lr = input(&Tensor::from_images(&self.lr), &self.lr.quantisers);
+        let hr = Tensor::from_images(&self.hr);
         gradient(self.arch, &self.params, &lr, &hr, loss)
     }
 }

@@ -1,6 +1,7 @@
 //! Decoded planes to RGB: every matrix and range.
 
 use hone_model::Colour;
+use hone_model::arch::quantiser_input;
 use hone_model::colour::{Matrix, Range};
 use hone_model::reference::yuv_rgb;
 use hone_model::rng::Rng;
@@ -23,6 +24,7 @@ pub fn run(mut gpu: Option<&mut Gpu>, report: &mut Report) {
                 let colour = Colour { matrix, range };
                 let picture = Picture::new(&mut Rng::new((h * 101 + w) as u64), h, w, colour);
                 let want = yuv_rgb(&picture.yuv());
+                let quantiser = quantiser_input(picture.yuv().quantiser);
                 let interleaved: Vec<f64> =
                     (0..3 * h * w).map(|i| want.data[i % 3 * h * w + i / 3]).collect();
                 let got = hone_cpu::yuv_rgb(&picture.yuv());
@@ -34,15 +36,15 @@ pub fn run(mut gpu: Option<&mut Gpu>, report: &mut Report) {
                 };
                 let size = Size { h, w };
                 let planes = Planes::new(gpu, size).expect("a small picture");
-                let output = Activation::new(gpu, size, 3).expect("a small buffer");
+                let output = Activation::new(gpu, size, 4).expect("a small buffer");
                 planes.write(gpu, &picture.yuv(), MEAN);
-                output.write(gpu, &poison(3, h, w));
+                output.write(gpu, &poison(4, h, w));
                 let pass = Pass::yuv_rgb(gpu, &planes, &output);
                 gpu.run(&[&pass]).expect("the device works");
                 let (got, border) = output.read(gpu).expect("the device works");
                 assert!(border, "{case}: wrote into the border");
                 let (got, fill) = got.split_at(3 * h * w);
-                assert!(fill.iter().all(|&v| v == 0.0), "{case}: the fourth channel");
+                assert!(fill.iter().all(|&v| v == quantiser), "{case}: the fourth channel");
                 let want: Vec<f64> =
                     (0..3 * h * w).map(|i| want.data[i] - f64::from(MEAN[i / (h * w)])).collect();
                 report.check(&format!("wgpu {case}"), got, &want, |_| TOLERANCE);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytemuck::cast_slice;
 use hone_model::Yuv420;
+use hone_model::arch::quantiser_input;
 use wgpu::{Buffer, BufferUsages};
 
 use super::{Gpu, Size};
@@ -38,7 +39,7 @@ impl Planes {
         };
         let Size { h, w } = size;
         let textures = [texture(h, w), texture(h / 2, w / 2), texture(h / 2, w / 2)];
-        Ok(Self { size, textures, matrix: gpu.uniform(&[0; 48])? })
+        Ok(Self { size, textures, matrix: gpu.uniform(&[0; 64])? })
     }
 
     /// Uploads a picture; `mean` is what its RGB shall be lowered by.
@@ -56,7 +57,8 @@ impl Planes {
             };
             gpu.queue().write_texture(texture.as_image_copy(), data, layout, texture.size());
         }
-        let mut matrix = picture.colour.rgb_from_yuv();
+        let [r, g, b] = picture.colour.rgb_from_yuv();
+        let mut matrix = [r, g, b, [0.0, 0.0, 0.0, f64::from(quantiser_input(picture.quantiser))]];
         for (row, mean) in matrix.iter_mut().zip(mean) {
             // The texture unit divides samples by 255.
             row[..3].iter_mut().for_each(|v| *v *= 255.0);

@@ -61,7 +61,7 @@ impl Plan {
     ) -> Result<Self, Error> {
         let s = arch.scale();
         let planes = Planes::new(gpu, size)?;
-        let input = Activation::new(gpu, size, 3)?;
+        let input = Activation::new(gpu, size, 4)?;
         let rgba = Rgba::new(gpu, Size { h: size.h * s, w: size.w * s })?;
         let yuv_rgb = Pass::yuv_rgb(gpu, &planes, &input);
         let bicubic = Pass::bicubic(gpu, s, RGB_MEAN, &input, None, &rgba);
@@ -73,7 +73,7 @@ impl Plan {
         }
         let last_reads = last_reads(&ops);
         let mut network = Vec::with_capacity(ops.len() + 1);
-        let mut channels = vec![3];
+        let mut channels = vec![4];
         let mut values = vec![Some(input.clone())];
         let mut pool = Pool::default();
         let held = |values: &[Option<Activation>], i: usize| -> Activation {
