@@ -227,7 +227,7 @@ fn choose_slowdown(options: &Options, plan: &Plan, info: &Info, arch: Arch) -> R
     let comfortable = (2.0 * busy).max(1.0);
     let Some(wall) = options.wall_seconds else { return Ok((round_up(comfortable), name)) };
     let duration = options.seconds.or(info.duration_us.map(|us| us as f64 / 1e6)).unwrap_or(1.0);
-    Ok((round_up(comfortable.min((wall / duration).max(1.1 * busy)).max(1.0)), name))
+    Ok((round_up(comfortable.min((wall / duration).max(busy)).max(1.0)), name))
 }
 
 /// Cost of everything but the network for one shown pixel, on two cores without an assembler for openh264:

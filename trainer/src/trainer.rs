@@ -91,7 +91,7 @@ const DOUBT_PATCHES: usize = 8;
 /// What was learned is given up, if it is worse than the base model by so many standard errors.
 const UNLEARN_CERTAINTY: f64 = 1.0;
 /// Steps that one patch is worth while a base model is tuned: a few patches of a dark first second must not undo it.
-const STEPS_PER_PATCH: u64 = 20;
+const STEPS_PER_PATCH: u64 = 40;
 /// A fall of the recent gain by this much below the held-out one ends a pause, dB.
 const CHANGE_DB: f64 = 0.3;
 

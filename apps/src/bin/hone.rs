@@ -127,7 +127,7 @@ enum Trainer {
 }
 
 /// Seconds that the stream of the bundled clip may take: the whole demo stays below three minutes.
-const BUNDLED_WALL_SECONDS: f64 = 105.0;
+const BUNDLED_WALL_SECONDS: f64 = 90.0;
 
 fn net(text: &str) -> Result<(u16, u16), String> {
     let parse = || {
