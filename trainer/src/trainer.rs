@@ -378,8 +378,10 @@ impl Trainer {
         let (gain_db, more_db, certainty) =
             (over_base_image.gain_db(), over_shown.gain_db(), over_shown.certainty());
         tracing::debug!(steps = self.steps, gain_db, more_db, certainty, "verdict");
+        // The standard error of few patches is itself uncertain.
+        let few = 1.0 + 12.0 / (self.held_out.len() as f64).powi(2);
         if more_db >= self.config.publish_gain_db
-            && certainty >= self.config.publish_certainty
+            && certainty >= self.config.publish_certainty * few
             && gain_db > 0.0
         {
             self.in_force = true;
