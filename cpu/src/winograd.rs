@@ -19,7 +19,7 @@ pub const OUT: usize = 4;
 /// Inputs of a tile, each way.
 const IN: usize = OUT + 2;
 const POINTS: usize = IN * IN;
-/// The points are 0, ±A, ±B and infinity. Usual are 1 and 2; these, with A · B = 1, halve the rounding error.
+/// The points are 0, ±A, ±B and infinity. Usual are 1 and 2; these, with A · B = 1, round less.
 const A: f64 = 2.0 / 3.0;
 const B: f64 = 1.5;
 /// Tiles that are worked on together.

@@ -37,6 +37,7 @@ pub struct Config {
     /// A version is published when it gains this much over the one before, dB on held-out patches,
     pub publish_gain_db: f64,
     /// and when the mean difference is at least so many standard errors: few patches must not decide by chance.
+    /// With few patches it must be more.
     pub publish_certainty: f64,
     /// Verdicts in a row without such a gain after which training pauses.
     pub pause_after: u32,

@@ -92,6 +92,8 @@ const DOUBT_PATCHES: usize = 8;
 const UNLEARN_CERTAINTY: f64 = 1.0;
 /// Steps that one patch is worth while a base model is tuned: a few patches of a dark first second must not undo it.
 const STEPS_PER_PATCH: u64 = 40;
+/// The standard error of n patches is itself uncertain: a verdict must be surer by this over n².
+const FEW_PATCHES: f64 = 12.0;
 /// A fall of the recent gain by this much below the held-out one ends a pause, dB.
 const CHANGE_DB: f64 = 0.3;
 
@@ -378,8 +380,7 @@ impl Trainer {
         let (gain_db, more_db, certainty) =
             (over_base_image.gain_db(), over_shown.gain_db(), over_shown.certainty());
         tracing::debug!(steps = self.steps, gain_db, more_db, certainty, "verdict");
-        // The standard error of few patches is itself uncertain.
-        let few = 1.0 + 12.0 / (self.held_out.len() as f64).powi(2);
+        let few = 1.0 + FEW_PATCHES / (self.held_out.len() as f64).powi(2);
         if more_db >= self.config.publish_gain_db
             && certainty >= self.config.publish_certainty * few
             && gain_db > 0.0

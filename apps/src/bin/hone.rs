@@ -126,7 +126,7 @@ enum Trainer {
     Cpu,
 }
 
-/// Seconds that the stream of the bundled clip may take: the whole demo stays below three minutes.
+/// Seconds that the stream of the bundled clip should take, so that the whole demo can end within three minutes.
 const BUNDLED_WALL_SECONDS: f64 = 90.0;
 
 fn net(text: &str) -> Result<(u16, u16), String> {
