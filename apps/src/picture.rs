@@ -49,24 +49,35 @@ pub fn i420_from_rgba(
 ) -> Result<frame::I420, frame::SizeError> {
     let w = width as usize;
     let [y_row, u_row, v_row] = colour(tags).yuv_from_rgb().map(|row| row.map(|v| v as f32));
-    let code = |[r, g, b, offset]: [f32; 4], rgb: [f32; 3], weight: f32| {
-        ((r * rgb[0] + g * rgb[1] + b * rgb[2]) * weight + offset + 0.5) as u8
-    };
     let mut luma = vec![0; rgba.len() / 4];
     let (mut u, mut v) = (vec![0; luma.len() / 4], vec![0; luma.len() / 4]);
     let chroma = u.par_chunks_exact_mut(w / 2).zip(v.par_chunks_exact_mut(w / 2));
     let rows = rgba.par_chunks_exact(8 * w).zip(luma.par_chunks_exact_mut(2 * w)).zip(chroma);
     rows.for_each(|((rgba, luma), (u, v))| {
-        for (y, p) in luma.iter_mut().zip(rgba.chunks_exact(4)) {
-            *y = code(y_row, [p[0], p[1], p[2]].map(f32::from), 1.0 / 255.0);
-        }
-        let (upper, lower) = rgba.split_at(4 * w);
-        let pairs = upper.chunks_exact(8).zip(lower.chunks_exact(8));
-        for ((u, v), (a, b)) in u.iter_mut().zip(v).zip(pairs) {
-            let sum = |c: usize| [a[c], a[c + 4], b[c], b[c + 4]].map(f32::from).iter().sum::<f32>();
-            let rgb = [sum(0), sum(1), sum(2)];
-            (*u, *v) = (code(u_row, rgb, 0.25 / 255.0), code(v_row, rgb, 0.25 / 255.0));
-        }
+        hone_cpu::simd(
+            (luma, u, v),
+            #[inline(always)]
+            |(luma, u, v)| {
+                for (y, p) in luma.iter_mut().zip(rgba.chunks_exact(4)) {
+                    *y = code(y_row, [p[0], p[1], p[2]].map(f32::from), 1.0 / 255.0);
+                }
+                let (upper, lower) = rgba.split_at(4 * w);
+                let pairs = upper.chunks_exact(8).zip(lower.chunks_exact(8));
+                for ((u, v), (a, b)) in u.iter_mut().zip(v).zip(pairs) {
+                    let sum = |c: usize| {
+                        f32::from(a[c]) + f32::from(a[c + 4]) + f32::from(b[c]) + f32::from(b[c + 4])
+                    };
+                    let rgb = [sum(0), sum(1), sum(2)];
+                    (*u, *v) = (code(u_row, rgb, 0.25 / 255.0), code(v_row, rgb, 0.25 / 255.0));
+                }
+            },
+        );
     });
     frame::I420::from_planes(width, height, luma, u, v)
+}
+
+/// One code value of a sum of RGB values, each 0..=1 after `weight`.
+#[inline(always)]
+fn code([r, g, b, offset]: [f32; 4], rgb: [f32; 3], weight: f32) -> u8 {
+    hone_cpu::code_value((r * rgb[0] + g * rgb[1] + b * rgb[2]) * weight + offset)
 }

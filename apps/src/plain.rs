@@ -18,7 +18,7 @@ const SECOND_TRIAL: f64 = 0.75;
 /// The encoder's own miss that is not worth a correction.
 const CLOSE: f64 = 0.01;
 
-/// Coded frames that wait to be measured.
+/// Frames that wait to be coded or measured.
 const FRAMES_AHEAD: usize = 4;
 
 /// The same frames, coded once at HR size.
@@ -35,22 +35,14 @@ pub struct Plain {
 /// # Errors
 /// What the source or the codecs say.
 pub fn run(
-    open: impl Fn() -> Result<Box<dyn Source>> + Sync,
+    open: impl Fn() -> Result<Box<dyn Source>>,
     plan: &Plan,
     frames: usize,
     bytes: u64,
 ) -> Result<Plain> {
     let asked = bytes as f64 / 125.0 / (frames as f64 / plan.fps);
-    let spends = |kbps: f64| -> Result<f64> {
-        let mut sum = 0;
-        encode(&open, plan, frames, kbps, |packet, _| {
-            sum += packet.len() as u64;
-            Ok(())
-        })?;
-        Ok(sum as f64)
-    };
-    let (first, second) = rayon::join(|| spends(asked), || spends(SECOND_TRIAL * asked));
-    let (first, second, wanted) = (first?, second?, bytes as f64);
+    let [first, second] = trials(&open, plan, frames, [asked, SECOND_TRIAL * asked])?;
+    let wanted = bytes as f64;
     let kbps = if (first / wanted - 1.0).abs() < CLOSE || first <= second {
         asked
     } else {
@@ -62,13 +54,48 @@ pub fn run(
     std::thread::scope(|scope| {
         let (coded, inbox) = mpsc::sync_channel::<(Vec<u8>, Frame)>(FRAMES_AHEAD);
         let measuring = scope.spawn(|| measure(inbox, frames));
-        let sent = encode(&open, plan, frames, kbps, |packet, frame| {
-            coded.send((packet.to_vec(), frame.clone())).context("measuring has ended")
+        let sent = encoder(plan, kbps).and_then(|mut encoder| {
+            for_each_frame(&open, plan, frames, |frame| {
+                let packet = encoder.encode(&frame.image, frame.pts_us, false)?;
+                coded.send((packet.data, frame)).context("measuring has ended")
+            })
         });
         drop(coded);
         // Its own error says more than that of a channel.
         let plain = measuring.join().map_err(|_| anyhow!("measuring plain H.264 failed"))??;
         sent.map(|()| plain)
+    })
+}
+
+/// Bytes that each rate comes to. The source is decoded once, each encoder has a thread.
+fn trials(
+    open: &impl Fn() -> Result<Box<dyn Source>>,
+    plan: &Plan,
+    frames: usize,
+    kbps: [f64; 2],
+) -> Result<[f64; 2]> {
+    std::thread::scope(|scope| {
+        let encoders = kbps.map(|kbps| {
+            let (sender, inbox) = mpsc::sync_channel::<Frame>(FRAMES_AHEAD);
+            let bytes = move || -> Result<f64> {
+                let (mut encoder, mut bytes) = (encoder(plan, kbps)?, 0);
+                for frame in inbox {
+                    bytes += encoder.encode(&frame.image, frame.pts_us, false)?.data.len();
+                }
+                Ok(bytes as f64)
+            };
+            (sender, scope.spawn(bytes))
+        });
+        let decoded = for_each_frame(open, plan, frames, |frame| {
+            // A trial that has failed no longer listens; it says why below.
+            encoders.iter().for_each(|(sender, _)| drop(sender.send(frame.clone())));
+            Ok(())
+        });
+        let [first, second] = encoders.map(|(sender, bytes)| {
+            drop(sender);
+            bytes.join().map_err(|_| anyhow!("coding plain H.264 failed"))?
+        });
+        decoded.and_then(|()| Ok([first?, second?]))
     })
 }
 
@@ -85,19 +112,21 @@ fn measure(inbox: mpsc::Receiver<(Vec<u8>, Frame)>, frames: usize) -> Result<Pla
     Ok(plain)
 }
 
-fn encode(
-    open: &(impl Fn() -> Result<Box<dyn Source>> + Sync),
+fn encoder(plan: &Plan, kbps: f64) -> Result<Encoder> {
+    Ok(Encoder::new(&plan.encode(plan.hr, kbps.clamp(8.0, 100_000.0)))?)
+}
+
+/// Calls `each` with the first `frames` frames as viewers are to see them.
+fn for_each_frame(
+    open: &impl Fn() -> Result<Box<dyn Source>>,
     plan: &Plan,
     frames: usize,
-    kbps: f64,
-    mut each: impl FnMut(&[u8], &Frame) -> Result<()>,
+    mut each: impl FnMut(Frame) -> Result<()>,
 ) -> Result<()> {
     let mut source = open()?;
-    let mut encoder = Encoder::new(&plan.encode(plan.hr, kbps.clamp(8.0, 100_000.0)))?;
     for _ in 0..frames {
         let Some(frame) = source.next_frame()? else { break };
-        let frame = fit(frame, plan.hr, plan.scale)?;
-        each(&encoder.encode(&frame.image, frame.pts_us, false)?.data, &frame)?;
+        each(fit(frame, plan.hr, plan.scale)?)?;
     }
     Ok(())
 }

@@ -1,17 +1,7 @@
 //! Cuts and fades, found on the decoded stream.
 
+use hone_media::cut::{Cuts, difference};
 use hone_media::frame::I420;
-
-/// Columns and rows of cells whose mean luma describes a frame: motion moves little between them.
-const GRID: (usize, usize) = (16, 9);
-/// So many pixels of a cell, each way, are looked at.
-const SAMPLES: usize = 12;
-/// A cut changes the cells by at least so many code values in the mean,
-const CHANGE_MIN: f32 = 10.0;
-/// and by so many times the change that was usual before it: a fast pan is no cut.
-const CHANGE_OVER_USUAL: f32 = 4.0;
-/// Weight of the newest frame in what is usual.
-const USUAL_SHARE: f32 = 0.1;
 
 /// How long the light must stay within [`LIGHT_CHANGE`] for a scene to count as settled, microseconds.
 const SETTLE_US: i64 = 750_000;
@@ -41,8 +31,7 @@ pub enum Change {
 /// Tells where one scene ends and the next begins.
 #[derive(Debug, Default)]
 pub struct Scenes {
-    cells: Vec<f32>,
-    usual: f32,
+    cuts: Cuts,
     /// None before the first frame and once settled.
     unsettled: Option<Unsettled>,
     /// Cells when the scene settled or last drifted.
@@ -61,22 +50,18 @@ struct Unsettled {
 impl Scenes {
     /// What `image`, the next frame, begins.
     pub fn see(&mut self, image: &I420, pts_us: i64) -> Option<Change> {
-        let cells = cells(image);
+        let first = self.cuts.cells().is_empty();
+        let cut = self.cuts.see(image);
+        let cells = self.cuts.cells();
         let light = cells.iter().sum::<f32>() / cells.len() as f32;
-        let before = std::mem::replace(&mut self.cells, cells);
-        let begins = Unsettled { begun_us: pts_us, even_us: pts_us, light };
-        if before.is_empty() {
-            self.unsettled = Some(begins);
-            return None;
-        }
-        if self.cut(&before) {
-            self.unsettled = Some(begins);
-            return Some(Change::Cut);
+        if first || cut {
+            self.unsettled = Some(Unsettled { begun_us: pts_us, even_us: pts_us, light });
+            return cut.then_some(Change::Cut);
         }
         let Some(scene) = &mut self.unsettled else {
-            let drifted = difference(&self.view, &self.cells) > DRIFT.max(DRIFT_OVER_USUAL * self.usual);
+            let drifted = difference(&self.view, cells) > DRIFT.max(DRIFT_OVER_USUAL * self.cuts.usual());
             return drifted.then(|| {
-                self.view.clone_from(&self.cells);
+                self.view = cells.to_vec();
                 Change::Drifted
             });
         };
@@ -87,47 +72,15 @@ impl Scenes {
             || pts_us.saturating_sub(scene.begun_us) >= SETTLE_MAX_US;
         settled.then(|| {
             self.unsettled = None;
-            self.view.clone_from(&self.cells);
+            self.view = cells.to_vec();
             Change::Settled
         })
     }
 
     /// Whether the scene has settled.
     pub fn settled(&self) -> bool {
-        self.unsettled.is_none() && !self.cells.is_empty()
+        self.unsettled.is_none() && !self.cuts.cells().is_empty()
     }
-
-    fn cut(&mut self, before: &[f32]) -> bool {
-        let change = difference(before, &self.cells);
-        let cut = change >= CHANGE_MIN && change >= CHANGE_OVER_USUAL * self.usual;
-        self.usual += USUAL_SHARE * (change - self.usual);
-        cut
-    }
-}
-
-fn difference(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len().max(1) as f32
-}
-
-fn cells(image: &I420) -> Vec<f32> {
-    let (w, h) = (image.width() as usize, image.height() as usize);
-    let range = |i: usize, n: usize, len: usize| {
-        (i * len / n..((i + 1) * len / n).max(i * len / n + 1)).step_by((len / n).div_ceil(SAMPLES).max(1))
-    };
-    let mut cells = Vec::with_capacity(GRID.0 * GRID.1);
-    for row in 0..GRID.1 {
-        for col in 0..GRID.0 {
-            let (mut sum, mut count) = (0u32, 0u32);
-            for y in range(row, GRID.1, h) {
-                for x in range(col, GRID.0, w) {
-                    sum += u32::from(image.y()[y.min(h - 1) * w + x.min(w - 1)]);
-                    count += 1;
-                }
-            }
-            cells.push(sum as f32 / count as f32);
-        }
-    }
-    cells
 }
 
 #[cfg(test)]

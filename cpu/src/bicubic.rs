@@ -2,11 +2,11 @@
 
 use hone_model::Yuv420;
 use hone_model::reference::bicubic_taps;
-use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::map::{GROUP_RGB, Map};
 use crate::program::{Output, store_rgb, store_rgba};
+use crate::simd::simd;
 use crate::yuv_rgb::load_picture;
 
 /// The four taps of each phase, in f32.
@@ -96,12 +96,15 @@ pub fn upscale_bicubic(picture: &Yuv420, s: usize, rgba: &mut [u8]) {
         picture.h * s
     );
     let taps = Taps::new(s);
-    let arch = Arch::new();
     rgba.par_chunks_exact_mut(picture.w * s * 4).enumerate().for_each(|(y, rgba)| {
         let mut line = vec![0.0; 3 * s * picture.w];
-        arch.dispatch(|| {
-            Output::Base(&taps).row(&map, y, &mut line);
-            store_rgba(&line, s, rgba);
-        });
+        simd(
+            (&mut line, rgba),
+            #[inline(always)]
+            |(line, rgba)| {
+                Output::Base(&taps).row(&map, y, line);
+                store_rgba(line, s, rgba);
+            },
+        );
     });
 }

@@ -12,11 +12,13 @@ mod map;
 mod network;
 mod pixel_shuffle;
 mod program;
+mod simd;
 mod trainer;
 mod winograd;
 mod yuv_rgb;
 
 pub use bicubic::{bicubic, upscale_bicubic};
 pub use network::Network;
+pub use simd::{code_value, simd};
 pub use trainer::CpuTrainer;
 pub use yuv_rgb::{rgb8_from_yuv, yuv_rgb};

@@ -2,12 +2,12 @@
 
 use hone_model::backend::Images;
 use hone_model::{Weights, Yuv420};
-use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::conv3x3::{Packed, Threads};
 use crate::map::Map;
 use crate::program::{Program, load_image, store_rgb, store_rgba};
+use crate::simd::simd;
 use crate::yuv_rgb::load_picture;
 
 /// A network with its weights, ready for pictures of any size.
@@ -65,14 +65,16 @@ impl Network {
         let output = self.program.output(&self.maps[self.buffers[self.program.ops.len()]]);
         let width = input.w * self.program.arch.scale();
         assert_eq!(out.len(), input.h * self.program.arch.scale() * width * channels, "size of the output");
-        let arch = Arch::new();
         out.par_chunks_exact_mut(width * channels).enumerate().for_each(|(y, out)| {
             let mut line = vec![0.0; 3 * width];
-            // Compiled once for each instruction set, as all that is inlined into it.
-            arch.dispatch(|| {
-                output.row(input, y, &mut line);
-                store(&line, self.program.last_shuffle, out);
-            });
+            simd(
+                (&mut line, out),
+                #[inline(always)]
+                |(line, out)| {
+                    output.row(input, y, line);
+                    store(line, self.program.last_shuffle, out);
+                },
+            );
         });
     }
 

@@ -12,6 +12,7 @@ use crate::map::Map;
 use crate::network::Network;
 use crate::pixel_shuffle::pixel_shuffle_grad;
 use crate::program::{Program, load_image};
+use crate::simd::simd;
 
 /// Trains one network on all cores, the images of a batch side by side.
 ///
@@ -207,13 +208,17 @@ impl TrainBackend for CpuTrainer {
             .iter()
             .map(|layer| Packed::transposed(layer, self.weights.layer(layer).0))
             .collect();
-        let (scratch, simd) = (&self.scratch, pulp::Arch::new());
+        let scratch = &self.scratch;
         let lock = || scratch.lock().unwrap_or_else(PoisonError::into_inner);
         self.images.par_iter_mut().enumerate().for_each(|(n, image)| {
             let kept = lock().pop().filter(|scratch| scratch.fits(lr.h, lr.w));
             let mut scratch = kept.unwrap_or_else(|| Scratch::new(program, lr.h, lr.w));
             scratch.forward(program, &packed, lr, n);
-            image.loss = simd.dispatch(|| scratch.loss(program, hr, n, loss));
+            image.loss = simd(
+                &mut scratch,
+                #[inline(always)]
+                |scratch| scratch.loss(program, hr, n, loss),
+            );
             scratch.backward(program, &transposed, &mut image.grad_params);
             lock().push(scratch);
         });

@@ -31,6 +31,7 @@ use openh264::encoder::{
 use openh264::formats::YUVSource;
 
 use self::rate::RateControl;
+use crate::cut::Cuts;
 use crate::frame::{Colour, I420, Matrix, Range};
 
 /// What to encode. The other choices are fixed; the module's table says what each of them is worth.
@@ -44,7 +45,8 @@ pub struct Config {
     pub fps: f64,
     /// Target bitrate in kbit/s, 8 to 100,000. The mean over a GOP keeps to it within about 10%.
     pub bitrate_kbps: u32,
-    /// A keyframe opens every group of this many frames.
+    /// A keyframe opens every group of this many frames. A cut in the second half of a group puts the next keyframe
+    /// off, to this many frames after the cut.
     pub gop_frames: u32,
     /// Written into the stream.
     pub colour: Colour,
@@ -129,8 +131,11 @@ pub struct Encoder {
     /// Highest bitrate that the codec was told to expect, in bit/s.
     max_bps: f64,
     first_us: Option<i64>,
+    cuts: Cuts,
     /// Frames since the last keyframe, that one included.
     in_group: u32,
+    /// Where the group ends.
+    group_frames: u32,
 }
 
 impl Encoder {
@@ -155,7 +160,8 @@ impl Encoder {
             .profile(Profile::Baseline)
             .qp(QpRange::new(0, 51))
             .sps_pps_strategy(SpsPpsStrategy::ConstantId)
-            .intra_frame_period(IntraFramePeriod::from_num_frames(config.gop_frames))
+            // Keyframes are ours to place.
+            .intra_frame_period(IntraFramePeriod::auto())
             .num_threads(config.threads)
             .vui(vui(config.colour));
         let mut codec = openh264::encoder::Encoder::with_api_config(OpenH264API::from_source(), settings)
@@ -168,7 +174,16 @@ impl Encoder {
         codec.encode(&Planes(&nothing)).map_err(codec_error)?;
         let rate = RateControl::new(config);
         raw::tune(&mut codec, config.threads, rate.max_bps())?;
-        Ok(Self { codec, config: *config, max_bps: rate.max_bps(), rate, first_us: None, in_group: 0 })
+        Ok(Self {
+            codec,
+            config: *config,
+            max_bps: rate.max_bps(),
+            rate,
+            first_us: None,
+            cuts: Cuts::default(),
+            in_group: 0,
+            group_frames: config.gop_frames,
+        })
     }
 
     /// Encodes one picture of media time `pts_us`; `force_keyframe` starts a new group with it.
@@ -179,7 +194,12 @@ impl Encoder {
         if (image.width(), image.height()) != (self.config.width, self.config.height) {
             return Err(Error::Size { width: image.width(), height: image.height() });
         }
-        if force_keyframe || self.in_group >= self.config.gop_frames {
+        if self.cuts.see(image) && 2 * self.in_group > self.config.gop_frames {
+            // Without a reference that helps, this frame is as large as a keyframe, and a keyframe soon after it would
+            // cost as much again. The bound keeps keyframes coming where cuts never end.
+            self.group_frames = (self.in_group + self.config.gop_frames).min(2 * self.config.gop_frames);
+        }
+        if force_keyframe || self.in_group >= self.group_frames {
             self.codec.force_intra_frame();
         }
         raw::set_bitrate(&mut self.codec, self.rate.codec_bps(pts_us))?;
@@ -194,7 +214,10 @@ impl Encoder {
         if data.is_empty() {
             return Err(Error::Codec("no data for a frame".into()));
         }
-        self.in_group = if keyframe { 1 } else { self.in_group + 1 };
+        if keyframe {
+            (self.in_group, self.group_frames) = (0, self.config.gop_frames);
+        }
+        self.in_group += 1;
         self.rate.spent(data.len());
         Ok(Packet { data, pts_us, keyframe })
     }

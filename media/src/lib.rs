@@ -6,6 +6,7 @@
 
 #![warn(clippy::cast_possible_truncation)]
 
+pub mod cut;
 pub mod decode;
 pub mod encode;
 pub mod frame;

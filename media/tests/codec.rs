@@ -7,7 +7,7 @@ mod common;
 use common::{config, packed, packets, picture, psnr};
 use hone_media::decode::{self, Decoder, Limits};
 use hone_media::encode::{self, Config, Encoder};
-use hone_media::frame::{Colour, Matrix, Range};
+use hone_media::frame::{Colour, I420, Matrix, Range};
 use proptest::prelude::*;
 
 #[test]
@@ -112,6 +112,25 @@ fn bitrate_may_rise_a_hundredfold() {
     let (low, high) = (kbps(&packets[..25], 25.0), kbps(&packets[50..], 25.0));
     assert!(high > 10.0 * low, "{low:.0} kbps, then {high:.0}");
     assert!(encoder.set_bitrate_kbps(0).is_err());
+}
+
+#[test]
+fn a_cut_late_in_a_group_puts_its_end_off() {
+    let keyframes = |cuts: &[u32]| -> Vec<usize> {
+        let mut encoder = Encoder::new(&Config { gop_frames: 10, ..config(160, 96) }).unwrap();
+        let mut luma = 40;
+        let packets = (0..50).map(|i| {
+            luma = if cuts.contains(&i) { 220 - luma } else { luma };
+            let mut image = I420::new(160, 96).unwrap();
+            image.y_mut().fill(luma);
+            encoder.encode(&image, i64::from(i) * 40_000, false).unwrap()
+        });
+        packets.enumerate().filter_map(|(i, packet)| packet.keyframe.then_some(i)).collect()
+    };
+    assert_eq!(keyframes(&[]), [0, 10, 20, 30, 40]);
+    assert_eq!(keyframes(&[4, 18]), [0, 10, 28, 38, 48]);
+    // Cuts without end: still a keyframe every other group.
+    assert_eq!(keyframes(&[8, 16, 27, 38, 45]), [0, 20, 37]);
 }
 
 #[test]
