@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod arrows;
+pub mod ptx;
+pub mod sass;
 pub mod suite;
 pub mod tools;
 pub mod unsafe_code;
+pub mod wheels;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

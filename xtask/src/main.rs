@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{arrows, cargo, root, suite, tools, unsafe_code};
+use xtask::{arrows, cargo, ptx, root, sass, suite, tools, unsafe_code};
 
 const HELP: &str = "\
 Checks the project.
@@ -15,6 +15,10 @@ Commands:
   test    installs what the tests need where it may (root with apt-get), else says what is missing;
           then `cargo test --workspace`, with a count of what passed and what was skipped
   arrows  which room may use which crate, and where code must be safe
+  ptx [--check | STEM...]
+          compiles kernels/cu to ptx/, all of it or the named files; or compares with what is there.
+          Fetches NVRTC from PyPI: needs python3 with pip, no CUDA
+  sass    assembles ptx/ for each card, with ptxas from PyPI: registers, shared memory, spills, tensor cores
 
 Options:
   -h, --help  print this
@@ -27,6 +31,9 @@ fn main() -> ExitCode {
         ["ci"] => ci(),
         ["test"] => test(),
         ["arrows"] => check_arrows(),
+        ["ptx", "--check"] => ptx::check(),
+        ["ptx", ref stems @ ..] if !stems.iter().any(|stem| stem.starts_with('-')) => ptx::write(stems),
+        ["sass"] => sass::check(),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())
