@@ -18,22 +18,11 @@ constexpr int TILE_H = 8, TILE_W = 16, THREADS = 128;
 constexpr int HALO_W = TILE_W + 2, HALO_PIXELS = (TILE_H + 2) * HALO_W;
 constexpr int SHARED_MAX = 48 * 1024;  // what a kernel may declare without asking the driver for more
 
-// Bytes from the start of a table of rows of C channels to 8 channels of one row. ldmatrix reads the same channels of 8
-// rows in succession: the flip spreads these over all banks, for C = 16, 32, 48 and 64 alike and without padding.
-template <int C>
-__device__ __forceinline__ u32 flip(u32 row) {
-  return C == 64 ? row & 7 : C == 32 ? row >> 1 & 3 : row >> 2 & 1;
-}
-template <int C>
-__device__ __forceinline__ u32 at(u32 row, u32 eighth) {
-  return row * (C * 2) + ((eighth ^ flip<C>(row)) << 4);
-}
-
 template <int K, int N>
 __device__ __forceinline__ void conv3x3(const half* __restrict__ x, const half* __restrict__ w,
                                         const float* __restrict__ bias, const half* add, const half* mask, half* y,
                                         int h, int w_, int cx, int cy, float scale, int relu) {
-  constexpr int EIGHTHS = K / 8, TAP_BYTES = N * K * 2;
+  constexpr int EIGHTS = K / 8, TAP_BYTES = N * K * 2;
   // All nine taps in shared memory where they fit: then two barriers are enough. Else a ring of three.
   constexpr bool RESIDENT = HALO_PIXELS * K * 2 + 9 * TAP_BYTES <= SHARED_MAX;
   constexpr int SLOTS = RESIDENT ? 9 : 3;
@@ -50,43 +39,43 @@ __device__ __forceinline__ void conv3x3(const half* __restrict__ x, const half* 
 
   auto load_x = [&](int k0) {
 #pragma unroll 1
-    for (int i = threadIdx.x; i < HALO_PIXELS * EIGHTHS; i += THREADS) {
-      const int p = i / EIGHTHS, eighth = i % EIGHTHS;
+    for (int i = threadIdx.x; i < HALO_PIXELS * EIGHTS; i += THREADS) {
+      const int p = i / EIGHTS, eight = i % EIGHTS;
       const int iy = y0 + p / HALO_W - 1, ix = x0 + p % HALO_W - 1;
       const bool inside = (u32)iy < (u32)h && (u32)ix < (u32)w_;
-      const half* from = inside ? x + (pixel0 + (size_t)iy * w_ + ix) * cx + k0 + eighth * 8 : x;
-      cp_async16(shared_x + at<K>(p, eighth), from, inside);
+      const half* from = inside ? x + (pixel0 + (size_t)iy * w_ + ix) * cx + k0 + eight * 8 : x;
+      cp_async16(shared_x + swizzled<K>(p, eight), from, inside);
     }
   };
   auto load_w = [&](int tap, int k0, int slot) {
-    for (int i = threadIdx.x; i < N * EIGHTHS; i += THREADS) {
-      const int channel = i / EIGHTHS, eighth = i % EIGHTHS, c = channel % GROUP;
-      const int row = channel - c + c / 2 % J * 8 + c / (2 * J) * 2 + c % 2;
-      cp_async16(shared_w + slot * TAP_BYTES + at<K>(row, eighth),
-                 w + ((size_t)tap * cy + channel0 + channel) * cx + k0 + eighth * 8, true);
+    for (int i = threadIdx.x; i < N * EIGHTS; i += THREADS) {
+      const int row = i / EIGHTS, eight = i % EIGHTS, r = row % GROUP;
+      const int channel = channel0 + row - r + r % 8 / 2 * (2 * J) + r / 8 * 2 + r % 2;
+      cp_async16(shared_w + slot * TAP_BYTES + swizzled<K>(row, eight),
+                 w + ((size_t)tap * cy + channel) * cx + k0 + eight * 8, true);
     }
   };
 
   float acc[2][N / 8][4] = {};
-  const u32 b_row = lane % 8 + lane / 16 * 8, b_eighth = (lane / 8 % 2 ^ flip<K>(b_row)) << 4;
+  const u32 b_row = lane % 8 + lane / 16 * 8, b_eight = (lane / 8 % 2 ^ flip<K>(b_row)) << 4;
   auto multiply = [&](int tap, int slot) {
-    u32 a_row[2], a_eighth[2];
+    u32 a_row[2], a_eight[2];
 #pragma unroll
     for (int m = 0; m < 2; m++) {
       const u32 p = (warp * 2 + m + tap / 3) * HALO_W + tap % 3 + lane % 16;
       a_row[m] = shared_x + p * (K * 2);
-      a_eighth[m] = (lane / 16 ^ flip<K>(p)) << 4;
+      a_eight[m] = (lane / 16 ^ flip<K>(p)) << 4;
     }
     const u32 b_base = shared_w + slot * TAP_BYTES + b_row * (K * 2);
 #pragma unroll
     for (int k = 0; k < K / 16; k++) {
       u32 a[2][4];
 #pragma unroll
-      for (int m = 0; m < 2; m++) ldmatrix_x4(a[m], a_row[m] + (a_eighth[m] ^ k * 32));
+      for (int m = 0; m < 2; m++) ldmatrix_x4(a[m], a_row[m] + (a_eight[m] ^ k * 32));
 #pragma unroll
       for (int j = 0; j < N / 16; j++) {
         u32 b[4];
-        ldmatrix_x4(b, b_base + j * (16 * K * 2) + (b_eighth ^ k * 32));
+        ldmatrix_x4(b, b_base + j * (16 * K * 2) + (b_eight ^ k * 32));
 #pragma unroll
         for (int m = 0; m < 2; m++) {
           mma_m16n8k16(acc[m][2 * j], a[m], b[0], b[1]);
@@ -174,11 +163,11 @@ __device__ __forceinline__ void conv3x3(const half* __restrict__ x, const half* 
 
 // Four blocks on an SM cap the registers at 128, with which the largest two spill.
 #define BLOCKS_PER_SM(K, N) (K >= 48 && N == 64 ? 3 : 4)
-#define ENTRY(K, N)                                                                                                     \
-  GPU_KERNEL __launch_bounds__(THREADS, BLOCKS_PER_SM(K, N)) conv3x3_k##K##_n##N(                                                         \
-      const half* x, const half* w, const float* bias, const half* add, const half* mask, half* y, int h, int w_,       \
-      int cx, int cy, float scale, int relu) {                                                                          \
-    conv3x3<K, N>(x, w, bias, add, mask, y, h, w_, cx, cy, scale, relu);                                                \
+#define ENTRY(K, N) \
+  GPU_KERNEL __launch_bounds__(THREADS, BLOCKS_PER_SM(K, N)) conv3x3_k##K##_n##N( \
+      const half* x, const half* w, const float* bias, const half* add, const half* mask, half* y, int h, int w_, \
+      int cx, int cy, float scale, int relu) { \
+    conv3x3<K, N>(x, w, bias, add, mask, y, h, w_, cx, cy, scale, relu); \
   }
 #define ENTRIES(K) ENTRY(K, 16) ENTRY(K, 32) ENTRY(K, 48) ENTRY(K, 64)
 ENTRIES(16)

@@ -86,3 +86,17 @@ __device__ __forceinline__ float warp_sum(float v) {
   for (int offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(0xffffffffu, v, offset);
   return v;
 }
+
+// A table of rows of C halves in shared memory, for C = 16, 32, 48 and 64. ldmatrix reads 8 halves of each of 8 rows in
+// succession. Swapping the eights within some rows lets every such read, and every write in order, touch each bank once,
+// without padding.
+template <int C>
+__device__ __forceinline__ u32 flip(u32 row) {
+  return C == 64 ? row & 7 : C == 32 ? row >> 1 & 3 : row >> 2 & 1;
+}
+
+// Bytes from the table's start to one eight of halves of a row.
+template <int C>
+__device__ __forceinline__ u32 swizzled(u32 row, u32 eight) {
+  return row * (C * 2) + ((eight ^ flip<C>(row)) << 4);
+}
