@@ -16,8 +16,8 @@ pub enum Event {
     Idle(State),
     /// One step of the optimiser.
     Stepped {
-        /// Loss before the step.
-        loss: f32,
+        /// The newest loss that the device has told, if any yet.
+        loss: Option<f32>,
     },
     /// A new version for the viewers.
     Published(Publication),
@@ -63,7 +63,6 @@ pub struct Trainer {
     snapshot_bytes: usize,
     /// Whether viewers are told to show the network.
     in_force: bool,
-    average: Weights,
     /// Patches taken in to learn from.
     patches: u64,
     /// What [`Self::new_scene`] and [`Self::settled`] said, until the next step acts on it.
@@ -115,7 +114,6 @@ impl Trainer {
             held_out: HeldOut::new(published.weights(), config.held_out_max),
             rng: Rng::new(config.seed),
             origin,
-            average: published.weights(),
             version_0: published.clone(),
             published,
             delta_bytes: 0,
@@ -145,9 +143,7 @@ impl Trainer {
     /// # Panics
     /// If they are of another architecture.
     pub fn start_from(&mut self, weights: &Weights) -> Result<(), BackendError> {
-        self.backend.reset(weights)?;
-        self.average = weights.clone();
-        Ok(())
+        self.backend.reset(weights)
     }
 
     /// The picture has come to show something else: what was learned and judged before no longer counts.
@@ -188,8 +184,9 @@ impl Trainer {
     pub fn add(&mut self, pair: Pair) -> Result<(), AddError> {
         self.buffer.check(&pair)?;
         if !pair.held_out {
+            self.backend.keep(self.buffer.next_slot(), pair.patch())?;
+            self.buffer.add(pair.h, pair.w);
             self.patches += 1;
-            self.buffer.add(pair);
             return Ok(());
         }
         self.held_out.add(self.backend.as_mut(), pair, &self.published.weights())?;
@@ -225,12 +222,15 @@ impl Trainer {
             return Ok(Event::Idle(self.state));
         }
         self.state = State::Training;
-        let (lr, hr) = self.buffer.batch(self.config.batch, self.config.newest_share, &mut self.rng);
-        let adam = Adam { learning_rate: self.learning_rate(), ..Adam::default() };
+        let draws = self.buffer.draw(self.config.batch, self.config.newest_share, &mut self.rng);
+        let adam = Adam {
+            learning_rate: self.learning_rate(),
+            average_share: self.average_share(),
+            ..Adam::default()
+        };
         let loss = Loss::Charbonnier { eps: self.config.loss_eps };
-        let loss = self.backend.step(&lr, &hr, loss, adam)?;
+        let loss = self.backend.step(self.config.crop, &draws, loss, adam)?;
         self.steps += 1;
-        self.update_average()?;
         if self.steps.is_multiple_of(self.config.evaluate_every_steps)
             && let Some(publication) = self.verdict()?
         {
@@ -277,15 +277,10 @@ impl Trainer {
         (start * 0.5f32.powf(halvings)).max(self.config.learning_rate_min)
     }
 
-    fn update_average(&mut self) -> Result<(), BackendError> {
-        // While young it is the plain mean of all steps.
-        let steps = self.steps - self.steps_at_start;
-        let share = (1.0 / self.config.average_steps).max(2.0 / (steps + 1) as f32);
-        let weights = self.backend.weights()?;
-        for (average, w) in self.average.params_mut().iter_mut().zip(weights.params()) {
-            *average += share * (w - *average);
-        }
-        Ok(())
+    /// While young, the average is the plain mean of all steps.
+    fn average_share(&self) -> f32 {
+        let steps = self.steps + 1 - self.steps_at_start;
+        (1.0 / self.config.average_steps).max(2.0 / (steps + 1) as f32)
     }
 
     fn has_base(&self) -> bool {
@@ -353,8 +348,7 @@ impl Trainer {
     /// Learns from version 0 again.
     fn unlearn(&mut self) -> Result<(), BackendError> {
         tracing::debug!(steps = self.steps, "begins again");
-        self.average = self.version_0.weights();
-        self.backend.reset(&self.average)?;
+        self.backend.reset(&self.version_0.weights())?;
         self.steps_at_start = self.steps;
         self.untried = false;
         Ok(())
@@ -369,7 +363,7 @@ impl Trainer {
     /// Publishes the average if it beats what is published on patches that neither has seen.
     fn verdict(&mut self) -> Result<Option<Publication>, BackendError> {
         // Judged as viewers will see it: on the grid.
-        let candidate = self.published.next(&self.average).weights();
+        let candidate = self.published.next(&self.backend.average()?).weights();
         let (over_base_image, over_published) = self.held_out.candidate(self.backend.as_mut(), &candidate)?;
         if self.has_base() && self.at_origin() && over_published.certainty() <= -UNLEARN_CERTAINTY {
             // Worse than where it began: a new scene, or patches that say little of it.
