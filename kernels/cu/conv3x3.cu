@@ -1,17 +1,18 @@
 // conv3x3_k{K}_n{N}: y = scale * relu?(conv3x3(x, w) + bias), zero where mask <= 0, + add; stride 1, zero padding 1
-// Shapes  x (n,H,W,cx) f16 | w (9,cy,cx) f16 | bias (cy) f32 or null | add, mask (n,H,W,cy) f16 or null | y (n,H,W,cy) f16
-// Launch  grid (ceil(W/16), ceil(H/8), n*cy/N)  block 128  no dynamic shared memory
-// Limits  K divides cx, N divides cy; K, N in {16,32,48,64}; any H, W >= 1; accumulates f32; add may be y
+// Shapes  x (n,H,W,cx) f16 | w (9,cy,cx) f16 | bias (cy) f32 | add, mask, y (n,H,W,cy) f16
+// Launch  grid (ceil(W/16), ceil(H/8), n*cy/N)  block 128
+// Limits  K divides cx, N divides cy; K, N in {16,32,48,64}; any H, W >= 1; accumulates f32
+//         bias, add and mask may be null; add may be y
 // Budget  registers 168, shared 48 KiB, tensor cores
-// Cost    18*n*H*W*cx*cy flop; 2*n*H*W*(cx + cy, + cy for add, + cy for mask) B; the larger floor at 790 TFLOP/s, 3.0 TB/s
-//         At 64 of 48x48 without add and mask: 16 to 16 9.4 MB, 3.1 us; 32 to 32 6.3 us; 64 to 64 10.9 GFLOP, 13.8 us
+// Cost    18*n*H*W*cx*cy flop; 2*n*H*W*(cx + cy), 2*n*H*W*cy more for add and for mask B; the larger floor at 790 TFLOP/s,
+//         3.0 TB/s. At 64 of 48x48, no add, no mask: 16 to 16 9.4 MB, 3.1 us; 32 to 32 6.3 us; 64 to 64 10.9 GFLOP, 13.8 us
 // Oracle  model/src/reference/conv3x3.rs | Cases parity/src/cases/conv3x3.rs
 //
-// The data gradient is the same operation: x is the gradient by y, w is `wt` (taps turned round, transposed), mask is the
-// output of the ReLU that fed this layer.
+// The data gradient is the same operation: x is the gradient by y, w is `wt` (taps turned round, transposed), mask is what
+// the ReLU before this layer put out.
 //
-// Implicit GEMM: M = 8x16 pixels, N output channels, K input channels a tap. Warp i computes rows 2i and 2i+1 of the tile
-// for all N channels. A tap's A operand is the same tile in shared memory, seen from one pixel further on.
+// Implicit GEMM: M = 8x16 pixels, N output channels, K input channels a tap. Warp i computes rows 2i and 2i+1 of the tile,
+// all N channels. A tap's A operand is the same tile in shared memory, seen from another pixel.
 #include "gpu.cuh"
 
 constexpr int TILE_H = 8, TILE_W = 16, THREADS = 128;

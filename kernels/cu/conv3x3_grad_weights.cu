@@ -1,6 +1,6 @@
 // conv3x3_grad_weights_k{K}_n{N}: block p's share of the gradients of conv3x3 by its weights and biases
 // Shapes  x (n,H,W,cx) f16 | gy (n,H,W,cy) f16 | part (P,9,cy,cx) f32 | part_bias (P,cy) f32
-// Launch  grid (P, cx/K, cy/N)  block 288  no dynamic shared memory
+// Launch  grid (P, cx/K, cy/N)  block 288
 // Limits  K divides cx, N divides cy; K, N in {16,32,48,64}; any H, W >= 1; P >= 1; accumulates f32
 // Budget  registers 224, shared 48 KiB, tensor cores
 // Cost    18*n*H*W*cx*cy flop; 2*n*H*W*(cx + cy) + 4*P*cy*(9*cx + 1) B; the larger floor at 790 TFLOP/s, 3.0 TB/s
@@ -8,8 +8,8 @@
 //         Parts at P = 128: 16 and 16 1.2 MB, 0.4 us; 64 and 64 18.9 MB, 6.3 us: let P fall as cx*cy grows
 // Oracle  model/src/reference/conv3x3.rs | Cases parity/src/cases/conv3x3.rs
 //
-// GEMM over pixels: M output channels, N input channels, K pixels; a warp for each of the nine taps. All nine read the same
-// tile of gy, and of x the tile as seen from their tap. A pixel's channels lie in a row, so both operands come transposed.
+// GEMM over pixels: M output channels, N input channels, K pixels; a warp for each of the nine taps. All read the same tile
+// of gy, and of x the tile as seen from their tap. A pixel's channels lie in a row, so both operands come transposed.
 // Block p takes the tiles p*T/P to (p+1)*T/P of all T, in order, and nothing is added atomically: `reduce_grads` sums the
 // parts in the order of p, so that two runs agree bit for bit.
 #include "gpu.cuh"
@@ -75,7 +75,7 @@ __device__ __forceinline__ void grad_weights(const half* __restrict__ x, const h
 #pragma unroll
       for (int m = 0; m < N / 16; m++) {
         ldmatrix_x4_trans(a[m], tile_gy + swizzled<N>(a_pixel, 2 * m + lane / 8 % 2));
-        // Times ones it is the sum over pixels, the bias gradient: a sixteen channels' share for each of the first warps.
+        // Times ones it is the sum over pixels, the bias gradient: each of the first warps takes 16 channels.
         if (tap == m) mma_m16n8k16(acc_bias, a[m], ONES, ONES);
       }
       const u32 b_pixel = (row + tap / 3) * HALO_W + tap % 3 + lane % 16;
