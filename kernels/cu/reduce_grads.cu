@@ -27,12 +27,12 @@ GPU_KERNEL __launch_bounds__(32 * SLICES) reduce_grads(const Layer* layers, cons
   const u32 weights = 9 * layer.cx * layer.cy, i = blockIdx.x * 32 + threadIdx.x;
   const bool is_weight = i < weights, inside = i < weights + layer.cy;
   const u64 stride = is_weight ? weights : layer.cy;
-  const float* from = parts + (is_weight ? layer.part + i : layer.part_bias + (i - weights));
+  const u64 first = is_weight ? layer.part + i : layer.part_bias + (i - weights);
   const int begin = threadIdx.y * layer.count / SLICES, end = (threadIdx.y + 1) * layer.count / SLICES;
   float sum = 0.0f;
   if (inside) {
 #pragma unroll 4
-    for (int p = begin; p < end; p++) sum += from[p * stride];
+    for (int p = begin; p < end; p++) sum += parts[first + p * stride];
   }
   __shared__ float slices[SLICES][32];
   slices[threadIdx.y][threadIdx.x] = sum;
