@@ -24,34 +24,6 @@ constexpr int TILE_H = 16, TILE_W = 8, HALO_W = TILE_W + 2, HALO_PIXELS = (TILE_
 constexpr u32 W_PLANE = C * 16 + 16, X_PLANE = HALO_PIXELS * 16 + 80;
 constexpr u32 TAP_BYTES = EIGHTS * W_PLANE, TILE_BYTES = EIGHTS * X_PLANE;
 
-// Matrix descriptor without swizzle: bytes between core matrices along the channels, and along the rows.
-// Source: PTX ISA 8.0, 9.7.14.5.1.
-__device__ __forceinline__ u64 descriptor(u32 address, u32 along_channels, u32 along_rows) {
-  return (u64)(address >> 4 & 0x3FFF) | (u64)(along_channels >> 4) << 16 | (u64)(along_rows >> 4) << 32;
-}
-
-#define D8(i) \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
-
-// D (64x128, f32) += A (64x16, f16) * B (16x128, f16), both from shared memory, one warpgroup. Lane 4g+t of warp i holds rows
-// 16i+g (d[4j], d[4j+1]) and 16i+g+8 (d[4j+2], d[4j+3]), columns 8j+2t and 8j+2t+1.
-__device__ __forceinline__ void wgmma_m64n128k16(float (&d)[64], u64 a, u64 b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
-      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,"
-      "%58,%59,%60,%61,%62,%63}, %64, %65, 1, 1, 1, 0, 0;"
-      : D8(0), D8(8), D8(16), D8(24), D8(32), D8(40), D8(48), D8(56)
-      : "l"(a), "l"(b));
-}
-
-__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
-
-// What this thread wrote to shared memory, wgmma reads by another way: without this it may see the past.
-__device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
 // Barrier of one warpgroup. Number 0 is __syncthreads.
 __device__ __forceinline__ void group_barrier(int group) {
   asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
@@ -106,7 +78,7 @@ GPU_KERNEL __launch_bounds__(THREADS, 1)
     float d[64];
 #pragma unroll
     for (int i = 0; i < 64; i++) d[i] = 0.0f;
-    const u64 a = descriptor(weights, W_PLANE, 128), b = descriptor(pixels + now, X_PLANE, HALO_W * 16);
+    const u64 a = wgmma_descriptor(weights, W_PLANE, 128), b = wgmma_descriptor(pixels + now, X_PLANE, HALO_W * 16);
     wgmma_fence();
 #pragma unroll
     for (int tap = 0; tap < 9; tap++) {

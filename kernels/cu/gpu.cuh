@@ -100,3 +100,51 @@ template <int C>
 __device__ __forceinline__ u32 swizzled(u32 row, u32 eight) {
   return row * (C * 2) + ((eight ^ flip<C>(row)) << 4);
 }
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+// What follows needs compute_90a.
+
+// An operand of wgmma in shared memory, without swizzle: core matrices are 8 rows of 16 bytes, one behind the other.
+// `leading` bytes lie between core matrices along K, `stride` bytes between those along M or N. Source: PTX ISA 8.0,
+// 9.7.14.5.1; cute/arch/mma_sm90_desc.hpp of CUTLASS for the layouts in words.
+__device__ __forceinline__ u64 wgmma_descriptor(u32 address, u32 leading, u32 stride) {
+  return (u64)(address >> 4 & 0x3FFF) | (u64)(leading >> 4) << 16 | (u64)(stride >> 4) << 32;
+}
+
+#define HONE_D8(i) \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+
+// D (64x128, f32) += A (64x16, f16) * B (16x128, f16), one warpgroup; both in shared memory, their 16 in rows. Lane 4g+t of
+// warp i holds rows 16i+g (d[4j], d[4j+1]) and 16i+g+8 (d[4j+2], d[4j+3]), columns 8j+2t and 8j+2t+1.
+__device__ __forceinline__ void wgmma_m64n128k16(float (&d)[64], u64 a, u64 b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+      "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+      "%64, %65, 1, 1, 1, 0, 0;"
+      : HONE_D8(0), HONE_D8(8), HONE_D8(16), HONE_D8(24), HONE_D8(32), HONE_D8(40), HONE_D8(48), HONE_D8(56)
+      : "l"(a), "l"(b));
+}
+
+// D (64x64, f32) += A (64x16, f16) * B (16x64, f16), one warpgroup; A in registers as for mma_m16n8k16, 16 rows a warp; B in
+// shared memory, its 64 in rows.
+__device__ __forceinline__ void wgmma_m64n64k16_trans(float (&d)[32], const u32 (&a)[4], u64 b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
+      "{%32,%33,%34,%35}, %36, 1, 1, 1, 1;"
+      : HONE_D8(0), HONE_D8(8), HONE_D8(16), HONE_D8(24)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+// Before the first wgmma that uses registers which other instructions have written.
+__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+
+// What this thread wrote to shared memory, wgmma reads by another way: without this it may see the past.
+__device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+#endif
