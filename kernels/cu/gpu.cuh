@@ -106,7 +106,7 @@ __device__ __forceinline__ u32 swizzled(u32 row, u32 eight) {
 
 // An operand of wgmma in shared memory, without swizzle: core matrices are 8 rows of 16 bytes, one behind the other.
 // `leading` bytes lie between core matrices along K, `stride` bytes between those along M or N. Source: PTX ISA 8.0,
-// 9.7.14.5.1; cute/arch/mma_sm90_desc.hpp of CUTLASS for the layouts in words.
+// 9.7.14.5.1; cute/atom/mma_traits_sm90_gmma.hpp of CUTLASS for what leads where.
 __device__ __forceinline__ u64 wgmma_descriptor(u32 address, u32 leading, u32 stride) {
   return (u64)(address >> 4 & 0x3FFF) | (u64)(leading >> 4) << 16 | (u64)(stride >> 4) << 32;
 }
