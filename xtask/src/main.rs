@@ -11,7 +11,7 @@ Checks the project.
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  ci      everything: format, clippy, arrows, test
+  ci      everything: format, clippy, arrows, ptx --check, sass, test
   test    installs what the tests need where it may (root with apt-get), else says what is missing;
           then `cargo test --workspace`, with a count of what passed and what was skipped
   arrows  which room may use which crate, and where code must be safe
@@ -58,6 +58,9 @@ fn ci() -> Result<()> {
     step("fmt", &["fmt", "--all", "--check"])?;
     step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     check_arrows()?;
+    println!("== ptx, sass");
+    ptx::check()?;
+    sass::check()?;
     suite::run()
 }
 

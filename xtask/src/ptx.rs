@@ -229,6 +229,35 @@ mod tests {
         assert!(!kernels(&root()).unwrap().is_empty());
     }
 
+    #[test]
+    fn every_kernel_file_opens_with_its_header() {
+        for kernel in kernels(&root()).unwrap() {
+            let header: Vec<&str> = kernel.source.lines().take_while(|line| line.starts_with("//")).collect();
+            let after = |key: &str| {
+                let line = header.iter().find_map(|line| line.strip_prefix(&format!("// {key} ")));
+                line.unwrap_or_else(|| panic!("{}.cu: no {key} in its header", kernel.stem))
+            };
+            for key in ["Shapes", "Launch", "Limits", "Budget", "Cost"] {
+                after(key);
+            }
+            let (oracle, cases) = after("Oracle").split_once("| Cases ").expect("Oracle FILE | Cases FILE");
+            // An oracle may be several, `folder/{a,b}.rs`, and say more behind the path.
+            let oracle = oracle.split_whitespace().next().unwrap_or_default();
+            let (folder, names) = oracle.split_once('{').unwrap_or((oracle, "}"));
+            let (names, ending) = names.split_once('}').expect("closing brace");
+            let oracles = names.split(',').map(|name| format!("{folder}{name}{ending}"));
+            assert!(!cases.trim().is_empty());
+            for path in oracles {
+                assert!(root().join(&path).is_file(), "{}.cu: {path} is not there", kernel.stem);
+            }
+            assert!(
+                header.iter().any(|line| line.starts_with(&format!("// {}", kernel.stem))),
+                "{}",
+                kernel.stem
+            );
+        }
+    }
+
     /// A tree of one kernel that agrees with its manifest.
     fn tree(name: &str) -> std::path::PathBuf {
         let root = std::env::temp_dir().join(format!("hone-ptx-{name}-{}", std::process::id()));

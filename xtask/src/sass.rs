@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{ptx, root, wheels};
 
@@ -49,8 +49,16 @@ pub fn check() -> Result<()> {
     for kernel in ptx::kernels(&root)? {
         let budget = budget(&kernel.source).with_context(|| format!("{}.cu", kernel.stem))?;
         let mut by_entry: BTreeMap<String, Vec<Use>> = BTreeMap::new();
-        for card in CARDS.iter().filter(|card| kernel.target == "compute_80" || **card == HOPPER) {
-            let uses = assemble(&ptxas, &nvdisasm, &root.join(kernel.ptx_path()), card, &folder)?;
+        let cards = CARDS.iter().filter(|card| kernel.target == "compute_80" || **card == HOPPER);
+        let ptx = root.join(kernel.ptx_path());
+        let reports: Vec<_> = std::thread::scope(|scope| {
+            let started: Vec<_> = cards
+                .map(|card| (card, scope.spawn(|| assemble(&ptxas, &nvdisasm, &ptx, card, &folder))))
+                .collect();
+            started.into_iter().map(|(card, thread)| (*card, thread.join())).collect()
+        });
+        for (card, report) in reports {
+            let uses = report.map_err(|_| anyhow!("a thread panicked"))??;
             ensure!(!uses.is_empty(), "{} has no entry", kernel.ptx_path());
             for (entry, used) in uses {
                 wrong.extend(budget.overruns(&used).iter().map(|what| format!("{entry} on {card}: {what}")));
@@ -115,7 +123,7 @@ fn assemble(
     card: &str,
     folder: &Path,
 ) -> Result<BTreeMap<String, Use>> {
-    let cubin = folder.join("kernel.cubin");
+    let cubin = folder.join(card).with_extension("cubin");
     let arguments = ["-v", "-arch", card, "-o"];
     let output = Command::new(ptxas).args(arguments).arg(&cubin).arg(ptx).output().context("ptxas")?;
     let report = String::from_utf8_lossy(&output.stderr);
