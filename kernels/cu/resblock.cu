@@ -1,7 +1,8 @@
 // resblock_c{C}: a residual block, y = x + scale * (conv3x3(hidden, w2) + bias2), hidden = relu(conv3x3(x, w1) + bias1)
 // resblock_grad_c{C}: its data gradient, gx = gy + conv3x3(gh, wt1), gh = scale * conv3x3(gy, wt2), zero where hidden <= 0
 // Shapes  x, hidden, y, gy, gh, gx (n,H,W,C) f16 | w1, w2, wt1, wt2 (9,C,C) f16 | bias1, bias2 (C) f32
-// Launch  grid min(n*ceil(H/16)*ceil(W/16), what is resident)  block 256  dynamic shared 33664 B (C=16), 83200 B (C=32)
+// Launch  grid min(n*ceil(H/16)*ceil(W/16), blocks resident: 3 (C=16) or 2 (C=32) an SM)  block 256
+//         dynamic shared 33664 B (C=16), 83200 B (C=32)
 // Limits  C in {16,32}; any H, W >= 1; accumulates f32; no result is an input; forward, hidden may be null: not stored
 // Budget  registers 128, shared 0 KiB, tensor cores
 // Cost    36*n*H*W*C*C flop (41 with the halo of hidden); 6*n*H*W*C B forward, 8*n*H*W*C B backward; the larger floor at
@@ -195,13 +196,15 @@ __device__ __forceinline__ void resblock(const half* __restrict__ x, const half*
   }
 }
 
+// As registers allow; at C=32 as shared memory allows on sm_90.
+#define BLOCKS_PER_SM(C) (C == 16 ? 3 : 2)
 #define ENTRIES(C) \
-  GPU_KERNEL __launch_bounds__(THREADS, 2) resblock_c##C(const half* x, const half* w1, const half* w2, \
+  GPU_KERNEL __launch_bounds__(THREADS, BLOCKS_PER_SM(C)) resblock_c##C(const half* x, const half* w1, const half* w2, \
                                                          const float* bias1, const float* bias2, half* hidden, \
                                                          half* y, int n, int h, int w_, float scale) { \
     resblock<C, false>(x, w1, w2, bias1, bias2, nullptr, hidden, y, n, h, w_, scale); \
   } \
-  GPU_KERNEL __launch_bounds__(THREADS, 2) resblock_grad_c##C(const half* gy, const half* wt2, const half* wt1, \
+  GPU_KERNEL __launch_bounds__(THREADS, BLOCKS_PER_SM(C)) resblock_grad_c##C(const half* gy, const half* wt2, const half* wt1, \
                                                               const half* hidden, half* gh, half* gx, int n, int h, \
                                                               int w_, float scale) { \
     resblock<C, true>(gy, wt2, wt1, nullptr, nullptr, hidden, gh, gx, n, h, w_, scale); \
