@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use hone_cpu::CpuTrainer;
+use hone_kernels::{CudaTrainer, Device, Unavailable};
 use hone_model::backend::TrainBackend;
-use hone_model::{Arch, Family, Origin, Published};
+use hone_model::{Arch, Family, Origin, Published, Weights};
 use hone_trainer::{Event, Publication, State, Trainer};
 use hone_transport::catalog::Catalog;
 use hone_transport::{Delivery, Message, Server, Subscription, Track};
@@ -46,6 +47,8 @@ pub enum Backend {
 pub struct Options {
     /// Where training runs.
     pub backend: Backend,
+    /// Which CUDA device, as the driver counts them.
+    pub device: usize,
     /// Family of the network.
     pub family: Family,
     /// Residual blocks of the network.
@@ -60,6 +63,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             backend: Backend::Auto,
+            device: 0,
             family: Family::Live,
             blocks: 4,
             features: 16,
@@ -84,11 +88,33 @@ impl Options {
     pub fn trainer(&self, arch: Arch) -> Result<Trainer> {
         let origin = Origin::best(arch, self.learn.seed);
         let weights = Published::origin(arch, origin).weights();
+        let cpu = |weights| Box::new(CpuTrainer::new(weights));
         let backend: Box<dyn TrainBackend> = match self.backend {
-            Backend::Cuda => bail!("trainer.backend = \"cuda\": {}", hone_kernels::unavailable()),
-            Backend::Auto | Backend::Cpu => Box::new(CpuTrainer::new(weights)),
+            Backend::Cpu => cpu(weights),
+            Backend::Cuda => Box::new(self.cuda(&weights).context("trainer.backend = \"cuda\"")?),
+            Backend::Auto if self.why_not_cuda().is_some() => cpu(weights),
+            Backend::Auto => match self.cuda(&weights) {
+                Ok(trainer) => Box::new(trainer),
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "CUDA cannot take this network, the CPU trains");
+                    cpu(weights)
+                }
+            },
         };
         Ok(Trainer::new(backend, origin, self.learn)?)
+    }
+
+    fn cuda(&self, weights: &Weights) -> Result<CudaTrainer> {
+        let device = Device::open(self.device)?;
+        Ok(CudaTrainer::new(&device, weights, hone_kernels::Options::default())?)
+    }
+
+    /// Why the CPU trains although CUDA is preferred, if that is so.
+    pub fn why_not_cuda(&self) -> Option<Unavailable> {
+        match self.backend {
+            Backend::Auto => Device::open(self.device).err(),
+            Backend::Cuda | Backend::Cpu => None,
+        }
     }
 }
 
@@ -117,12 +143,9 @@ pub async fn run(
 ) -> Result<()> {
     // Refuse bad options, or a backend that is not there, now and not at the first stream.
     let trainer = options.trainer(options.arch(2)?)?;
-    match options.backend {
-        Backend::Auto => {
-            let reason = hone_kernels::unavailable();
-            tracing::info!(backend = trainer.backend(), %reason, "trainer chosen");
-        }
-        Backend::Cuda | Backend::Cpu => tracing::info!(backend = trainer.backend(), "trainer chosen"),
+    match options.why_not_cuda() {
+        Some(reason) => tracing::warn!(backend = trainer.backend(), %reason, "no CUDA, the CPU trains"),
+        None => tracing::info!(backend = trainer.backend(), "trainer chosen"),
     }
     drop(trainer);
     let mut streams = JoinSet::new();

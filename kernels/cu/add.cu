@@ -4,9 +4,9 @@
 // Limits  count below 2^31; y may be a or b
 // Budget  registers 32, shared 0 KiB
 // Cost    48 B an eight; the floor at 3.0 TB/s. At 64 of 48x48, 16 channels: 14.2 MB, 4.7 us
-// Oracle  model/src/reference/network.rs (`accumulate`) | Cases kernels/tests/add.rs
+// Oracle  model/src/reference/network.rs | Cases kernels/tests/add.rs
 //
-// For the one value whose gradient comes from two skips: the head's. Elsewhere conv3x3 adds.
+// `accumulate` of the oracle, for the one value whose gradient comes from two skips: the head's. Elsewhere conv3x3 adds.
 #include "gpu.cuh"
 
 GPU_KERNEL __launch_bounds__(256) add(const half8* a, const half8* b, half8* y, int count) {
