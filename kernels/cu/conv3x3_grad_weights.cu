@@ -22,11 +22,13 @@ template <int K, int N>
 __device__ __forceinline__ void grad_weights(const half* __restrict__ x, const half* __restrict__ gy,
                                              float* __restrict__ part, float* __restrict__ part_bias, int n, int h,
                                              int w_, int cx, int cy) {
-  // Two tiles are in shared memory, one on its way while the other is used: 8 rows where both fit.
-  constexpr int BYTES_8 = (10 * HALO_W * K + 8 * TILE_W * N) * 2;
-  constexpr int TILE_H = 2 * BYTES_8 <= SHARED_MAX ? 8 : 4;
-  constexpr int X_BYTES = (TILE_H + 2) * HALO_W * K * 2, TILE_BYTES = X_BYTES + TILE_H * TILE_W * N * 2;
-  __shared__ __align__(128) u8 shared[2 * TILE_BYTES];
+  // A ring of tiles, all but one on their way: what is on its way bounds how fast a block can read. 8 rows a tile where three
+  // fit, else 4, with more of a halo.
+  constexpr int ROW_BYTES = HALO_W * K * 2 + TILE_W * N * 2, RIM_BYTES = 2 * HALO_W * K * 2;
+  constexpr int TILE_H = 3 * (8 * ROW_BYTES + RIM_BYTES) <= SHARED_MAX ? 8 : 4;
+  constexpr int X_BYTES = (TILE_H + 2) * HALO_W * K * 2, TILE_BYTES = TILE_H * ROW_BYTES + RIM_BYTES;
+  constexpr int SLOTS = SHARED_MAX / TILE_BYTES < 4 ? SHARED_MAX / TILE_BYTES : 4;
+  __shared__ __align__(128) u8 shared[SLOTS * TILE_BYTES];
   const u32 tiles = shared_address(shared);
 
   const int lane = threadIdx.x % 32, tap = threadIdx.x / 32;
@@ -55,18 +57,22 @@ __device__ __forceinline__ void grad_weights(const half* __restrict__ x, const h
   };
 
   float acc[N / 16][K / 8][4] = {}, acc_bias[4] = {};
-  if (begin < end) load(begin, tiles);
-  cp_async_commit();
-  u32 now = 0;
+#pragma unroll
+  for (int slot = 0; slot < SLOTS - 1; slot++) {
+    if (begin + slot < end) load(begin + slot, tiles + slot * TILE_BYTES);
+    cp_async_commit();
+  }
+  u32 now = 0, free = (SLOTS - 1) * TILE_BYTES;
 #pragma unroll 1
   for (u64 tile = begin; tile < end; tile++) {
-    cp_async_wait<0>();
+    cp_async_wait<SLOTS - 2>();
     // All see this tile, and all are done with the one before, whose place the next load takes.
     __syncthreads();
-    if (tile + 1 < end) load(tile + 1, tiles + (TILE_BYTES - now));
-    cp_async_commit();
+    if (tile + SLOTS - 1 < end) load(tile + SLOTS - 1, tiles + free);
+    cp_async_commit();  // one group a tile, so that the wait above counts right
     const u32 tile_x = tiles + now, tile_gy = tile_x + X_BYTES;
-    now = TILE_BYTES - now;
+    free = now;
+    now = now == (SLOTS - 1) * TILE_BYTES ? 0 : now + TILE_BYTES;
 #pragma unroll 1
     for (int row = 0; row < TILE_H; row++) {  // 16 pixels, the K of one mma
       u32 a[N / 16][4];
