@@ -1,4 +1,5 @@
-//! Gradients of a convolution by its weights and biases, as sums of one block each: `cu/conv3x3_grad_weights.cu`.
+//! Gradients of a convolution by its weights and biases, as sums of one block each: `cu/conv3x3_grad_weights.cu`, and
+//! `cu/conv3x3_grad_weights_wgmma.cu` where a card has what it takes.
 
 use cudarc::driver::PushKernelArg;
 
@@ -53,8 +54,10 @@ pub fn conv3x3_grad_weights(
         "room for the weights' parts"
     );
     assert!(parts.end(grad.c) <= to.len(), "room for the parts");
-    let function = prepare(stream.device(), from.c, grad.c)?;
-    let config = grid(parts.count, from.c / chunk(from.c), grad.c / chunk(grad.c), (288, 1), 0);
+    let Variant { stem, entry, block, shared_bytes } = variant(stream.device(), from.c, grad.c);
+    let function = stream.device().function(stem, &entry, shared_bytes)?;
+    let (y, z) = (from.c / chunk(from.c), grad.c / chunk(grad.c));
+    let config = grid(parts.count, y, z, (block, 1), shared_bytes);
     let (x, gy) = (x.address(), gy.address());
     let (part, part_bias) = (to.address_at(parts.weights_at), to.address_at(parts.biases_at));
     let [n, h, w, cx, cy] = [from.n, from.h, from.w, from.c, grad.c].map(int);
@@ -66,6 +69,23 @@ pub fn conv3x3_grad_weights(
     Ok(())
 }
 
-fn prepare(device: &Device, cx: usize, cy: usize) -> Result<cudarc::driver::CudaFunction, Error> {
-    device.function("conv3x3_grad_weights", &format!("conv3x3_grad_weights_k{}_n{}", chunk(cx), chunk(cy)), 0)
+/// Which of the two kernels, and how it is launched. Both take the same arguments and grid.
+struct Variant {
+    stem: &'static str,
+    entry: String,
+    block: u32,
+    shared_bytes: u32,
+}
+
+/// Of `cu/conv3x3_grad_weights_wgmma.cu`.
+const WGMMA_SHARED_BYTES: u32 = 120_576;
+
+fn variant(device: &Device, cx: usize, cy: usize) -> Variant {
+    // Its instructions are Hopper's alone: PTX for compute_90a loads on no other card.
+    if device.capability() == (9, 0) && cx.is_multiple_of(64) && cy.is_multiple_of(64) {
+        let (stem, entry) = ("conv3x3_grad_weights_wgmma", "conv3x3_grad_weights_wgmma_k64_n64".into());
+        return Variant { stem, entry, block: 384, shared_bytes: WGMMA_SHARED_BYTES };
+    }
+    let entry = format!("conv3x3_grad_weights_k{}_n{}", chunk(cx), chunk(cy));
+    Variant { stem: "conv3x3_grad_weights", entry, block: 288, shared_bytes: 0 }
 }

@@ -10,6 +10,7 @@ pub fn of(stem: &str) -> &'static str {
         "add" => include_str!("../../ptx/compute_80/add.ptx"),
         "conv3x3" => include_str!("../../ptx/compute_80/conv3x3.ptx"),
         "conv3x3_grad_weights" => include_str!("../../ptx/compute_80/conv3x3_grad_weights.ptx"),
+        "conv3x3_grad_weights_wgmma" => include_str!("../../ptx/compute_90a/conv3x3_grad_weights_wgmma.ptx"),
         "conv3x3_wgmma" => include_str!("../../ptx/compute_90a/conv3x3_wgmma.ptx"),
         "gather" => include_str!("../../ptx/compute_80/gather.ptx"),
         "loss" => include_str!("../../ptx/compute_80/loss.ptx"),

@@ -109,8 +109,9 @@ fn check(shape: Shape, layers: Layers<'_>, others: &[Shape]) {
 
 fn config(stream: &Stream, name: &str, shape: Shape) -> (String, LaunchConfig) {
     let tiles = shape.n * shape.h.div_ceil(16) * shape.w.div_ceil(16);
-    // Two blocks fit on a multiprocessor by registers; each goes on to further tiles.
-    let blocks = tiles.min(2 * stream.device().multiprocessors() as usize);
+    // So many fit on a multiprocessor by registers; each goes on to further tiles.
+    let resident = if shape.c == 16 { 3 } else { 2 };
+    let blocks = tiles.min(resident * stream.device().multiprocessors() as usize);
     let shared = shared_bytes(shape.c).expect("channels are checked");
     (format!("{name}_c{}", shape.c), grid(blocks, 1, 1, (256, 1), shared))
 }
