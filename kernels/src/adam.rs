@@ -73,8 +73,10 @@ impl Status {
 pub struct Optimiser {
     m: Buffer<f32>,
     v: Buffer<f32>,
-    pub(crate) average: Buffer<f32>,
-    pub(crate) grads: Buffer<f32>,
+    /// Running average of the weights.
+    pub average: Buffer<f32>,
+    /// The gradient times the loss scale.
+    pub grads: Buffer<f32>,
     pub(crate) state: Buffer<u32>,
 }
 
@@ -107,6 +109,11 @@ impl Optimiser {
         let mut state = [0; STATE_WORDS];
         state[0] = loss_scale.to_bits();
         self.state.write(0, &state)
+    }
+
+    /// The device's state, for [`crate::loss::Target`].
+    pub fn state(&self) -> &Buffer<u32> {
+        &self.state
     }
 
     /// Reads the state back, after waiting for all work before.

@@ -45,6 +45,17 @@ pub enum Step {
     ReduceGrads(usize),
 }
 
+/// A part of a training step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// Crops of LR and HR out of the patches: [`crate::gather`].
+    Gather,
+    /// One launch.
+    Launch(Step),
+    /// Sum of the loss, overflow check, Adam, average, f16 copies: [`crate::adam`].
+    Adam,
+}
+
 /// Launches in order, and what they work on.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -79,6 +90,12 @@ impl Plan {
         builder.forward(true);
         builder.backward();
         builder.plan
+    }
+
+    /// All parts of a training step, in order.
+    pub fn parts(&self) -> Vec<Part> {
+        let steps = self.steps.iter().cloned().map(Part::Launch);
+        [Part::Gather].into_iter().chain(steps).chain([Part::Adam]).collect()
     }
 
     /// Sizes of the input.

@@ -3,8 +3,8 @@
 use hone_model::gather::{Draw, Patch};
 
 use crate::device::{Error, Stream};
-use crate::gather::Crop;
-use crate::memory::Buffer;
+use crate::gather::{Crop, gather_hr, gather_lr};
+use crate::memory::{Buffer, CHANNEL_STEP, Shape, Tensor};
 
 /// The pool grows by this much: a patch of 96x96 at scale 4 takes 0.5 MB.
 const CHUNK_BYTES: usize = 16 << 20;
@@ -105,6 +105,36 @@ impl Pool {
         let place = Place { chunk: self.chunks.len() - 1, at: self.used, bytes };
         self.used += bytes;
         Ok(place)
+    }
+
+    /// A batch of crops, on its own and not as part of a step: the network's input, LR (N, crop, crop, 3) and HR
+    /// (N, s·crop, s·crop, 3). `input` makes the fourth channel of a quantiser.
+    ///
+    /// # Errors
+    /// If the memory is full.
+    ///
+    /// # Panics
+    /// If a draw reaches beyond a kept patch, or there is none.
+    pub fn batch(
+        &self,
+        crop: usize,
+        draws: &[Draw],
+        input: impl Fn(u8) -> f32,
+    ) -> Result<(Tensor, Buffer<f32>, Buffer<u8>), Error> {
+        let words: Vec<u64> = draws.iter().flat_map(|draw| self.crop(crop, draw, &input).words()).collect();
+        let crops = Buffer::from(&self.stream, &words)?;
+        let shape = Shape { n: draws.len(), h: crop, w: crop, c: CHANNEL_STEP };
+        let mut input = Tensor::zeros(&self.stream, shape)?;
+        let mut lr = Buffer::zeros(&self.stream, shape.pixels() * 3)?;
+        let mut hr = Buffer::zeros(&self.stream, shape.pixels() * 3 * self.scale * self.scale)?;
+        let crops = crops.view(0, words.len());
+        // SAFETY: the draws were checked against the patches that the pool holds; a later copy over one of them is queued on
+        // the same stream after this.
+        unsafe {
+            gather_lr(&self.stream, crops, &mut input, Some(&mut lr))?;
+            gather_hr(&self.stream, crops, [draws.len(), crop, self.scale], &mut hr)?;
+        }
+        Ok((input, lr, hr))
     }
 
     /// What a draw of a square of `crop` reads; `input` makes the network's fourth channel of a quantiser.

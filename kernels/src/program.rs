@@ -9,7 +9,7 @@ use crate::gather::{CROP_WORDS, gather_hr, gather_images, gather_lr};
 use crate::loss::{self, Output, Target, loss};
 use crate::memory::{Buffer, Tensor};
 use crate::pixel_shuffle::{pixel_shuffle, pixel_shuffle_grad};
-use crate::plan::{Id, Plan, Step};
+use crate::plan::{Id, Part, Plan, Step};
 use crate::reduce_grads::{Sums, reduce_grads};
 use crate::resblock::{Layers, resblock, resblock_grad};
 use crate::weights::Weights;
@@ -228,34 +228,54 @@ impl Training {
         weights: &mut Weights,
         optimiser: &mut Optimiser,
     ) -> Result<(), Error> {
+        for part in self.plan().parts() {
+            // SAFETY: the caller answers for the crops.
+            unsafe { self.queue_part(&part, weights, optimiser) }?;
+        }
+        Ok(())
+    }
+
+    /// Queues one part of a step.
+    ///
+    /// # Safety
+    /// As of [`Self::queue`].
+    ///
+    /// # Errors
+    /// If the driver refuses.
+    pub(crate) unsafe fn queue_part(
+        &mut self,
+        part: &Part,
+        weights: &mut Weights,
+        optimiser: &mut Optimiser,
+    ) -> Result<(), Error> {
         let Self { core, inputs, hr, loss_parts, parts, sums } = self;
         let stream = core.stream.clone();
-        let input = core.plan.input();
         let settings = inputs.view(0, SETTINGS_WORDS);
-        let crops = inputs.view(SETTINGS_WORDS, input.n * CROP_WORDS);
-        let lr = &mut core.lr;
-        // SAFETY: the caller answers for the crops; there is one for each image.
-        core.tensors.write(0, |_, input| unsafe { gather_lr(&stream, crops, input, lr.as_mut()) })?;
-        // SAFETY: as above.
-        unsafe { gather_hr(&stream, crops, [input.n, input.h, core.plan.arch.scale()], hr) }?;
-        let output = core.plan.output;
-        for step in core.plan.steps.clone() {
-            match step {
-                Step::Loss { tail, grad } => {
-                    let lr = core.lr.as_ref();
-                    core.tensors.write(grad, |tensors, grad| {
-                        let (settings, state) = (inputs.view(0, SETTINGS_WORDS), &optimiser.state);
-                        let target = Target { tail: tensors.at(tail), lr, hr, settings, state };
-                        loss(&stream, output, &target, grad, loss_parts)
-                    })?;
-                }
-                Step::ReduceGrads(index) => reduce_grads(&stream, &sums[index], parts, optimiser)?,
-                step => core.backward(&step, weights, parts)?,
+        match part {
+            Part::Gather => {
+                let input = core.plan.input();
+                let crops = inputs.view(SETTINGS_WORDS, input.n * CROP_WORDS);
+                let lr = &mut core.lr;
+                // SAFETY: the caller answers for the crops; there is one for each image.
+                core.tensors.write(0, |_, input| unsafe { gather_lr(&stream, crops, input, lr.as_mut()) })?;
+                // SAFETY: as above.
+                unsafe { gather_hr(&stream, crops, [input.n, input.h, core.plan.arch.scale()], hr) }
+            }
+            &Part::Launch(Step::Loss { tail, grad }) => {
+                let (output, lr) = (core.plan.output, core.lr.as_ref());
+                core.tensors.write(grad, |tensors, grad| {
+                    let target = Target { tail: tensors.at(tail), lr, hr, settings, state: &optimiser.state };
+                    loss(&stream, output, &target, grad, loss_parts)
+                })
+            }
+            &Part::Launch(Step::ReduceGrads(index)) => reduce_grads(&stream, &sums[index], parts, optimiser),
+            Part::Launch(step) => core.backward(step, weights, parts),
+            Part::Adam => {
+                let values = core.plan.output_len();
+                let count = loss::parts(core.plan.tensors[core.plan.tail]);
+                adam::begin(&stream, loss_parts.view(0, count), values, settings, optimiser)?;
+                adam::step(&stream, settings, optimiser, weights)
             }
         }
-        let values = core.plan.output_len();
-        let count = loss::parts(core.plan.tensors[core.plan.tail]);
-        adam::begin(&stream, loss_parts.view(0, count), values, settings, optimiser)?;
-        adam::step(&stream, settings, optimiser, weights)
     }
 }

@@ -39,15 +39,16 @@ impl Place {
 /// The parameters of one network.
 pub struct Weights {
     arch: Arch,
-    pub(crate) places: Vec<Place>,
+    /// Its layers.
+    pub places: Vec<Place>,
     /// In the order of [`hone_model::Weights::params`].
-    pub(crate) params: Buffer<f32>,
+    pub params: Buffer<f32>,
     /// Of each layer (9, cy, cx).
-    pub(crate) w: Buffer<u16>,
+    pub w: Buffer<u16>,
     /// Of each layer (9, cx, cy), taps turned round.
-    pub(crate) wt: Buffer<u16>,
+    pub wt: Buffer<u16>,
     /// Of each layer (cy).
-    pub(crate) biases: Buffer<f32>,
+    pub biases: Buffer<f32>,
     /// [`Place`]s as kernels read them.
     pub(crate) table: Buffer<u32>,
 }
