@@ -177,6 +177,11 @@ impl Device {
         Ok(function)
     }
 
+    /// An event that knows its time.
+    pub(crate) fn timing_event(&self) -> Result<CudaEvent, Error> {
+        Ok(self.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT))?)
+    }
+
     pub(crate) fn event(&self) -> Result<CudaEvent, Error> {
         Ok(self.context.new_event(None)?)
     }

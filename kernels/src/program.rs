@@ -165,6 +165,15 @@ impl Forward {
     pub fn run(&mut self, weights: &Weights, rgb: &[f32], quantisers: &[f32]) -> Result<Vec<f32>, Error> {
         self.images.write(0, rgb)?;
         self.quantisers.write(0, quantisers)?;
+        self.queue(weights)?;
+        self.image.read()
+    }
+
+    /// Queues all launches. Neither allocates nor waits: a graph may capture it.
+    ///
+    /// # Errors
+    /// If the driver refuses.
+    pub(crate) fn queue(&mut self, weights: &Weights) -> Result<(), Error> {
         let Self { core, images, quantisers, image } = self;
         let stream = core.stream.clone();
         core.tensors.write(0, |_, input| gather_images(&stream, images, quantisers, input))?;
@@ -172,8 +181,7 @@ impl Forward {
             core.forward(&step, weights)?;
         }
         let lr = core.lr.is_some().then_some(&*images);
-        loss::image(&stream, core.plan.output, core.tensors.at(core.plan.tail), lr, image)?;
-        image.read()
+        loss::image(&stream, core.plan.output, core.tensors.at(core.plan.tail), lr, image)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The training backend: patches, weights and optimiser on one stream of a device, a step as one graph.
 
+mod timing;
+
 use std::sync::Arc;
 
 use cudarc::driver::CudaEvent;
