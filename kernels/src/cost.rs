@@ -60,9 +60,10 @@ impl Plan {
                 let maps = 2 + usize::from(hidden.is_some());
                 Cost { flop: (36 * x.len() * x.c) as u64, bytes: (2 * maps * x.len()) as u64 }
             }
-            Step::ResblockGrad { gy, .. } => {
+            Step::ResblockGrad { gy, parts, .. } => {
                 let gy = at(gy);
-                Cost { flop: (36 * gy.len() * gy.c) as u64, bytes: (8 * gy.len()) as u64 }
+                let sums = 2 * 4 * parts[0].count * gy.c * (9 * gy.c + 1);
+                Cost { flop: (72 * gy.len() * gy.c) as u64, bytes: (8 * gy.len() + sums) as u64 }
             }
             Step::PixelShuffle { x: a, y: b, .. } | Step::PixelShuffleGrad { gy: a, gx: b, .. } => {
                 bytes(2 * (at(a).len() + at(b).len()))

@@ -32,7 +32,7 @@ pub enum Step {
     /// [`crate::resblock::resblock`] of the layers `layer` and the next.
     Resblock { layer: usize, x: Id, hidden: Option<Id>, y: Id, scale: f32 },
     /// [`crate::resblock::resblock_grad`].
-    ResblockGrad { layer: usize, gy: Id, hidden: Id, gh: Id, gx: Id, scale: f32 },
+    ResblockGrad { layer: usize, gy: Id, x: Id, hidden: Id, gx: Id, scale: f32, parts: [Parts; 2] },
     /// [`crate::pixel_shuffle::pixel_shuffle`].
     PixelShuffle { x: Id, y: Id, c: usize, s: usize },
     /// [`crate::pixel_shuffle::pixel_shuffle_grad`].
@@ -288,12 +288,10 @@ impl Builder {
                 let Op::Conv3x3 { layer, .. } = self.ops[at - 2] else {
                     unreachable!("a block begins with a layer")
                 };
-                let (gh, gx, hidden) =
-                    (self.take(self.shape(src)), self.take(self.shape(src)), self.values[at - 1]);
-                self.plan.steps.push(Step::ResblockGrad { layer, gy, hidden, gh, gx, scale });
-                self.grad_weights(layer + 1, at - 1, gy, scale);
-                self.grad_weights(layer, src, gh, 1.0);
-                self.give(gh);
+                let [second, first] = self.parts([(layer + 1, at - 1, scale), (layer, src, 1.0)]);
+                let (x, hidden, gx) = (self.values[src], self.values[at - 1], self.take(self.shape(src)));
+                let parts = [first, second];
+                self.plan.steps.push(Step::ResblockGrad { layer, gy, x, hidden, gx, scale, parts });
                 self.contribute(&mut grads, src, gx);
                 self.give(gx);
                 at -= 2;
@@ -342,17 +340,31 @@ impl Builder {
     }
 
     fn grad_weights(&mut self, layer: usize, src: usize, gy: Id, factor: f32) {
-        let place = self.places[layer].clone();
-        let parts = |at| Parts::new(at, self.shape(src), place.cy, self.multiprocessors);
-        let mut here = parts(self.pending_parts);
-        if here.end(place.cy) > PARTS_MAX && !self.pending.is_empty() {
+        let [parts] = self.parts([(layer, src, factor)]);
+        self.plan.steps.push(Step::GradWeights { x: self.values[src], gy, parts });
+    }
+
+    /// Room for the parts of layers that one launch makes: each layer, its input, the factor of its sum.
+    fn parts<const N: usize>(&mut self, layers: [(usize, usize, f32); N]) -> [Parts; N] {
+        let place_all = |this: &Self, mut at: usize| {
+            layers.map(|(layer, src, _)| {
+                let cy = this.places[layer].cy;
+                let parts = Parts::new(at, this.shape(src), cy, this.multiprocessors);
+                at = parts.end(cy);
+                (parts, at)
+            })
+        };
+        let mut placed = place_all(self, self.pending_parts);
+        if placed.last().is_some_and(|(_, end)| *end > PARTS_MAX) && !self.pending.is_empty() {
             self.reduce();
-            here = Parts::new(0, self.shape(src), place.cy, self.multiprocessors);
+            placed = place_all(self, 0);
         }
-        self.plan.steps.push(Step::GradWeights { x: self.values[src], gy, parts: here });
-        self.pending_parts = here.end(place.cy);
+        for ((parts, end), (layer, _, factor)) in placed.iter().zip(layers) {
+            self.pending_parts = *end;
+            self.pending.push(Sum { place: self.places[layer].clone(), parts: *parts, factor });
+        }
         self.plan.parts = self.plan.parts.max(self.pending_parts);
-        self.pending.push(Sum { place, parts: here, factor });
+        placed.map(|(parts, _)| parts)
     }
 
     fn reduce(&mut self) {
@@ -378,7 +390,7 @@ mod tests {
             Step::Conv3x3Grad { gy, gx, add, mask, .. } => (list(&[Some(gy), add, mask]), vec![gx]),
             Step::GradWeights { x, gy, .. } => (vec![x, gy], vec![]),
             Step::Resblock { x, hidden, y, .. } => (vec![x], list(&[hidden, Some(y)])),
-            Step::ResblockGrad { gy, hidden, gh, gx, .. } => (vec![gy, hidden], vec![gh, gx]),
+            Step::ResblockGrad { gy, x, hidden, gx, .. } => (vec![gy, x, hidden], vec![gx]),
             Step::PixelShuffle { x, y, .. } => (vec![x], vec![y]),
             Step::PixelShuffleGrad { gy, gx, .. } => (vec![gy], vec![gx]),
             Step::Add { a, b, y } => (vec![a, b], vec![y]),
@@ -443,7 +455,7 @@ mod tests {
         assert_eq!(Plan::forward(arch, 1, 1, 1).bytes(), 3 * 32 + 12 + 12);
         assert_eq!(weights_bytes(arch, false), 5 * (4 * 9 * 256 + 64) + 4 * arch.params());
         // Kept: input, head, hidden, block, end, tail. Backward: the tail's gradient, the end's in a new place (the tail's is
-        // free again), the block's, then hidden's and the head's, then the sum with the skip. One part a layer.
+        // free again), the block's, then the head's, then the sum with the skip. One part a layer.
         let plan = Plan::training(arch, 1, 1, 1);
         assert_eq!(plan.parts, 5 * (9 * 256 + 16));
         assert_eq!(plan.bytes(), 32 * plan.tensors.len() + 12 + 3 + 4 + 4 * plan.parts);

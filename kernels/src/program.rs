@@ -11,7 +11,7 @@ use crate::memory::{Buffer, Tensor};
 use crate::pixel_shuffle::{pixel_shuffle, pixel_shuffle_grad};
 use crate::plan::{Id, Part, Plan, Step};
 use crate::reduce_grads::{Sums, reduce_grads};
-use crate::resblock::{Layers, resblock, resblock_grad};
+use crate::resblock::{Inputs, Layers, resblock, resblock_grad};
 use crate::weights::Weights;
 
 /// Tensors of a plan. One is out while it is written.
@@ -107,13 +107,11 @@ impl Core {
             Step::GradWeights { x, gy, parts } => {
                 conv3x3_grad_weights(stream, self.tensors.at(x), self.tensors.at(gy), parts, parts_to)
             }
-            Step::ResblockGrad { layer, gy, hidden, gh, gx, scale } => {
+            Step::ResblockGrad { layer, gy, x, hidden, gx, scale, parts } => {
                 self.tensors.write(gx, |tensors, gx| {
-                    tensors.write(gh, |tensors, gh| {
-                        let layers =
-                            Layers { first: weights.wt(layer), second: weights.wt(layer + 1), scale };
-                        resblock_grad(stream, tensors.at(gy), layers, tensors.at(hidden), gh, gx)
-                    })
+                    let layers = Layers { first: weights.wt(layer), second: weights.wt(layer + 1), scale };
+                    let [gy, x, hidden] = [gy, x, hidden].map(|id| tensors.at(id));
+                    resblock_grad(stream, Inputs { gy, x, hidden }, layers, gx, parts, parts_to)
                 })
             }
             Step::PixelShuffleGrad { gy, gx, c, s } => {

@@ -1,9 +1,9 @@
-//! `cu/resblock.cu` on the interpreter, forward and as data gradient.
+//! `cu/resblock.cu` on the interpreter, forward and backward.
 
 mod on_ptxsim;
 
 use half::f16;
-use hone_model::reference::{conv3x3, conv3x3_grad_data};
+use hone_model::reference::{conv3x3, conv3x3_grad_data, conv3x3_grad_weights};
 use hone_model::rng::Rng;
 use hone_ptxsim::Launch;
 use on_ptxsim::{
@@ -104,38 +104,76 @@ fn forward() {
 }
 
 #[test]
-fn data_gradient() {
+fn gradients() {
     let mut device = Device::new("compute_80/resblock.ptx");
     for case in sizes() {
-        let (len, c) = (case.len(), case.c);
+        let (len, c, count) = (case.len(), case.c, case.blocks as usize);
         let mut rng = Rng::new((case.h * 100 + case.w) as u64);
-        let gy = random(&mut rng, len, 1.0);
+        let [gy, x, h] = [(); 3].map(|()| random(&mut rng, len, 1.0));
+        let hidden: Vec<f16> = h.into_iter().map(|v| v.max(f16::ZERO)).collect();
         let w = [(); 2].map(|()| random(&mut rng, 9 * c * c, 0.2));
-        let hidden: Vec<f16> = random(&mut rng, len, 1.0).into_iter().map(|v| v.max(f16::ZERO)).collect();
         let turned = [0, 1].map(|i| turned(&w[i], c, c));
-        let inputs = [&gy, &turned[1], &turned[0], &hidden].map(|v| device.halves(v));
-        let [gh, gx] = [(); 2].map(|()| device.halves(&vec![f16::NAN; len]));
-        let buffers = inputs.into_iter().chain([gh, gx]).map(|buffer| Value::Buffer(Some(buffer)));
+        let inputs = [&gy, &x, &hidden, &turned[0], &turned[1]].map(|v| device.halves(v));
+        let gx = device.halves(&vec![f16::NAN; len]);
+        let sizes = [count * 9 * c * c, count * c].repeat(2);
+        let parts: Vec<u64> = sizes.iter().map(|len| device.floats(&vec![f32::NAN; *len])).collect();
+        let buffers = inputs.into_iter().chain([gx]).chain(parts.iter().copied());
         let ints = [case.n, case.h, case.w].map(Value::Int);
-        let values: Vec<Value> = buffers.chain(ints).chain([Value::Float(case.scale)]).collect();
+        let values: Vec<Value> = buffers
+            .map(|buffer| Value::Buffer(Some(buffer)))
+            .chain(ints)
+            .chain([Value::Float(case.scale)])
+            .collect();
         let entry = format!("resblock_grad_c{c}");
-        device.run(&entry, &case.launch(), &values, &[(gh, len * 2), (gx, len * 2)]);
-        let (have_gh, have) = (device.read_halves(gh, len), device.read_halves(gx, len));
+        let dynamic_shared = if c == 16 { 54_400 } else { 86_784 };
+        let launch = Launch { grid: [case.blocks, 1, 1], block: [288, 1, 1], dynamic_shared };
+        let outputs: Vec<(u64, usize)> =
+            parts.iter().zip(&sizes).map(|(part, len)| (*part, len * 4)).chain([(gx, len * 2)]).collect();
+        device.run(&entry, &launch, &values, &outputs);
+
+        // Sums of the parts: weights as (C, C, 3, 3), biases.
+        let sum = |part: usize, at: usize| -> Vec<f64> {
+            let all = device.read_floats(parts[part], sizes[part]);
+            let len = sizes[part] / count;
+            let sums: Vec<f64> = (0..len).map(|i| (0..count).map(|p| all[p * len + i]).sum()).collect();
+            if at == 0 { sums } else { (0..len).map(|i| sums[i % 9 * c * c + i / 9]).collect() }
+        };
 
         let [first, second] = [0, 1].map(|i| weights(&w[i], c, c));
-        let from = tensor(&gy, case.shape());
-        let sums = channels_last(&conv3x3_grad_data(&from, &second, c));
-        let products = channels_last(&conv3x3_grad_data(&absolute(&from), &absolutes(&second), c));
-        let masked =
-            |(sum, h): (&f64, &f16)| if h.to_f64() > 0.0 { sum * f64::from(case.scale) } else { 0.0 };
-        let want: Vec<f64> = sums.iter().zip(&hidden).map(masked).collect();
-        check(&format!("{entry} gh {case:?}"), &have_gh, &want, |i| case.bound(products[i], want[i]));
+        let [from, input, mask] = [&gy, &x, &hidden].map(|v| tensor(v, case.shape()));
+        let scale = f64::from(case.scale);
+        // gh, and how far rounding may take the kernel's own, which it keeps to itself, from it.
+        let mut gh = conv3x3_grad_data(&from, &second, c);
+        let mut off = conv3x3_grad_data(&absolute(&from), &absolutes(&second), c);
+        for (i, mask) in mask.data.iter().enumerate() {
+            gh.data[i] *= if *mask > 0.0 { scale } else { 0.0 };
+            off.data[i] = if *mask > 0.0 { case.bound(off.data[i], gh.data[i]) } else { 0.0 };
+        }
 
-        let made: Vec<f16> = have_gh.iter().map(|v| f16::from_f64(*v)).collect();
-        let made = tensor(&made, case.shape());
-        let sums = channels_last(&conv3x3_grad_data(&made, &first, c));
-        let products = channels_last(&conv3x3_grad_data(&absolute(&made), &absolutes(&first), c));
-        let want: Vec<f64> = sums.iter().zip(&gy).map(|(sum, g)| sum + g.to_f64()).collect();
-        check(&format!("{entry} {case:?}"), &have, &want, |i| case.bound(products[i], want[i]));
+        let mut want = conv3x3_grad_data(&gh, &first, c);
+        want.data.iter_mut().zip(&from.data).for_each(|(sum, gy)| *sum += gy);
+        let mut bound = conv3x3_grad_data(&off, &absolutes(&first), c);
+        let products = conv3x3_grad_data(&absolute(&gh), &absolutes(&first), c);
+        for (i, bound) in bound.data.iter_mut().enumerate() {
+            *bound += case.bound(products.data[i] + *bound, want.data[i]) + *bound * F16_ROUNDING;
+        }
+        let bound = channels_last(&bound);
+        let what = format!("{entry} {case:?}");
+        check(&what, &device.read_halves(gx, len), &channels_last(&want), |i| bound[i]);
+
+        let steps = (case.n * case.h * case.w + count) as f64 * F32_TRUNCATION;
+        let layers = [(0, &input, &gh, Some(&off)), (2, &mask, &from, None)];
+        for (part, x, g, off) in layers {
+            let (want, want_bias) = conv3x3_grad_weights(x, g);
+            let (products, products_bias) = conv3x3_grad_weights(&absolute(x), &absolute(g));
+            let zeros = (vec![0.0; want.len()], vec![0.0; c]);
+            let (off, off_bias) = off.map_or(zeros, |off| conv3x3_grad_weights(&absolute(x), off));
+            check(&format!("{what}, weights {part}"), &sum(part, 1), &want, |i| {
+                (products[i] + off[i]) * steps + off[i]
+            });
+            check(&format!("{what}, biases {part}"), &sum(part + 1, 0), &want_bias, |i| {
+                (products_bias[i] + off_bias[i]) * steps + off_bias[i]
+            });
+        }
     }
 }
