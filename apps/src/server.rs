@@ -18,6 +18,7 @@ use tokio::sync::mpsc as channel;
 use tokio::task::JoinSet;
 
 use crate::learner::Learner;
+use crate::turns::Turns;
 
 /// Name and version of the update format in the catalog.
 pub const UPDATE_FORMAT: &str = "hone-update-1";
@@ -149,6 +150,7 @@ pub async fn run(
     }
     drop(trainer);
     let mut streams = JoinSet::new();
+    let turns = Arc::new(Turns::default());
     loop {
         let subscription = tokio::select! {
             subscription = server.incoming() => subscription,
@@ -156,9 +158,10 @@ pub async fn run(
         };
         let Some(subscription) = subscription else { break };
         let (server, watch, stop) = (server.clone(), watch.clone(), stop.clone());
+        let turns = turns.clone();
         streams.spawn(async move {
             let name = subscription.name().to_owned();
-            match stream(&server, subscription, options, watch, stop).await {
+            match stream(&server, subscription, options, turns, watch, stop).await {
                 Ok(()) => tracing::info!(stream = name, "stream ended"),
                 Err(error) => tracing::warn!(stream = name, error = format!("{error:#}"), "stream dropped"),
             }
@@ -200,6 +203,7 @@ async fn stream(
     server: &Server,
     subscription: Subscription,
     options: Options,
+    turns: Arc<Turns>,
     watch: Arc<dyn Watch>,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
@@ -227,7 +231,7 @@ async fn stream(
     let learner = Learner::new(options.trainer(arch)?)?;
     let learning = tokio::task::spawn_blocking({
         let name = name.clone();
-        move || learn(learner, &inbox, &publications, &name, watch.as_ref())
+        move || learn(learner, &turns, &inbox, &publications, &name, watch.as_ref())
     });
     let mut last_pts_us = 0;
     let mut patches_open = true;
@@ -273,11 +277,13 @@ fn offer(to_learner: &mpsc::SyncSender<Input>, input: Input, stream: &str) {
 /// Decodes, trains and publishes until the stream ends.
 fn learn(
     mut learner: Learner,
+    turns: &Turns,
     inbox: &mpsc::Receiver<Input>,
     publications: &channel::Sender<Publication>,
     stream: &str,
     watch: &dyn Watch,
 ) {
+    let place = turns.join();
     let mut idle = true;
     loop {
         // Everything that has come, then one step; with nothing to do, wait for a message.
@@ -302,7 +308,8 @@ fn learn(
                 Err(false) => break,
             }
         }
-        match learner.trainer.step() {
+        let event = place.step(|| (learner.trainer.step(), learner.trainer.step_worth_db()));
+        match event {
             Ok(Event::Idle(_)) => idle = true,
             Ok(Event::Stepped { .. }) => idle = false,
             Ok(Event::Published(publication)) => {

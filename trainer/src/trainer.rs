@@ -75,6 +75,10 @@ pub struct Trainer {
     steps: u64,
     /// Steps taken when training last began anew.
     steps_at_start: u64,
+    /// Steps taken when viewers last got something new.
+    steps_at_publication: u64,
+    /// What each step since then has brought, by the last verdict.
+    step_worth_db: Option<f64>,
     state: State,
     verdicts_without_gain: u32,
     gain_at_pause_db: f64,
@@ -126,6 +130,8 @@ impl Trainer {
             undoubted: false,
             steps: 0,
             steps_at_start: 0,
+            steps_at_publication: 0,
+            step_worth_db: None,
             state: State::Starved,
             verdicts_without_gain: 0,
             gain_at_pause_db: 0.0,
@@ -170,6 +176,11 @@ impl Trainer {
     /// Why it works or waits.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// What one more step is worth, dB: what the last ones were, by the last verdict; none before one of this scene.
+    pub fn step_worth_db(&self) -> Option<f64> {
+        self.step_worth_db
     }
 
     /// Name of the backend.
@@ -299,6 +310,7 @@ impl Trainer {
     /// there is none, until patches of the new scene say more.
     fn begin_scene(&mut self) -> Result<Option<Publication>, BackendError> {
         self.held_out.clear();
+        self.step_worth_db = None;
         if self.state == State::Paused {
             self.state = State::Training;
         }
@@ -374,6 +386,8 @@ impl Trainer {
         let (gain_db, more_db, certainty) =
             (over_base_image.gain_db(), over_shown.gain_db(), over_shown.certainty());
         tracing::debug!(steps = self.steps, gain_db, more_db, certainty, "verdict");
+        let steps = self.steps.saturating_sub(self.steps_at_publication).max(1);
+        self.step_worth_db = Some(more_db.max(0.0) / steps as f64);
         let few = 1.0 + FEW_PATCHES / (self.held_out.len() as f64).powi(2);
         if more_db >= self.config.publish_gain_db
             && certainty >= self.config.publish_certainty * few
@@ -413,6 +427,7 @@ impl Trainer {
             delta
         };
         self.published = next;
+        self.steps_at_publication = self.steps;
         Ok(Publication { update, snapshot, version, gain_db })
     }
 }

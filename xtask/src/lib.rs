@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arrows;
+pub mod gpu_bundle;
 pub mod ptx;
 pub mod sass;
 pub mod suite;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{arrows, cargo, ptx, root, sass, suite, tools, unsafe_code};
+use xtask::{arrows, cargo, gpu_bundle, ptx, root, sass, suite, tools, unsafe_code};
 
 const HELP: &str = "\
 Checks the project.
@@ -18,6 +18,8 @@ Commands:
   ptx [--check | STEM...]
           compiles kernels/cu to ptx/, all of it or the named files; or compares with what is there.
           Fetches NVRTC from PyPI: needs python3 with pip, no CUDA
+  gpu-bundle
+          target/gpu-bundle: tests, benchmarks and a run.sh for a machine with a GPU and no Rust
   sass    assembles ptx/ for each card, with ptxas from PyPI: registers, shared memory, spills, tensor cores
 
 Options:
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ["ptx", "--check"] => ptx::check(),
         ["ptx", ref stems @ ..] if !stems.iter().any(|stem| stem.starts_with('-')) => ptx::write(stems),
         ["sass"] => sass::check(),
+        ["gpu-bundle"] => gpu_bundle::make(),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())
