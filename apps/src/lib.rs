@@ -18,4 +18,5 @@ pub mod screen;
 pub mod sender;
 pub mod server;
 pub mod settings;
+mod turns;
 pub mod viewer;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use hone_cpu::CpuTrainer;
+use hone_kernels::{CudaTrainer, Device, Unavailable};
 use hone_model::backend::TrainBackend;
-use hone_model::{Arch, Family, Origin, Published};
+use hone_model::{Arch, Family, Origin, Published, Weights};
 use hone_trainer::{Event, Publication, State, Trainer};
 use hone_transport::catalog::Catalog;
 use hone_transport::{Delivery, Message, Server, Subscription, Track};
@@ -17,6 +18,7 @@ use tokio::sync::mpsc as channel;
 use tokio::task::JoinSet;
 
 use crate::learner::Learner;
+use crate::turns::Turns;
 
 /// Name and version of the update format in the catalog.
 pub const UPDATE_FORMAT: &str = "hone-update-1";
@@ -46,6 +48,8 @@ pub enum Backend {
 pub struct Options {
     /// Where training runs.
     pub backend: Backend,
+    /// Which CUDA device, as the driver counts them.
+    pub device: usize,
     /// Family of the network.
     pub family: Family,
     /// Residual blocks of the network.
@@ -60,6 +64,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             backend: Backend::Auto,
+            device: 0,
             family: Family::Live,
             blocks: 4,
             features: 16,
@@ -84,11 +89,33 @@ impl Options {
     pub fn trainer(&self, arch: Arch) -> Result<Trainer> {
         let origin = Origin::best(arch, self.learn.seed);
         let weights = Published::origin(arch, origin).weights();
+        let cpu = |weights| Box::new(CpuTrainer::new(weights));
         let backend: Box<dyn TrainBackend> = match self.backend {
-            Backend::Cuda => bail!("trainer.backend = \"cuda\": {}", hone_kernels::unavailable()),
-            Backend::Auto | Backend::Cpu => Box::new(CpuTrainer::new(weights)),
+            Backend::Cpu => cpu(weights),
+            Backend::Cuda => Box::new(self.cuda(&weights).context("trainer.backend = \"cuda\"")?),
+            Backend::Auto if self.why_not_cuda().is_some() => cpu(weights),
+            Backend::Auto => match self.cuda(&weights) {
+                Ok(trainer) => Box::new(trainer),
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "CUDA cannot take this network, the CPU trains");
+                    cpu(weights)
+                }
+            },
         };
         Ok(Trainer::new(backend, origin, self.learn)?)
+    }
+
+    fn cuda(&self, weights: &Weights) -> Result<CudaTrainer> {
+        let device = Device::open(self.device)?;
+        Ok(CudaTrainer::new(&device, weights, hone_kernels::Options::default())?)
+    }
+
+    /// Why the CPU trains although CUDA is preferred, if that is so.
+    pub fn why_not_cuda(&self) -> Option<Unavailable> {
+        match self.backend {
+            Backend::Auto => Device::open(self.device).err(),
+            Backend::Cuda | Backend::Cpu => None,
+        }
     }
 }
 
@@ -117,15 +144,13 @@ pub async fn run(
 ) -> Result<()> {
     // Refuse bad options, or a backend that is not there, now and not at the first stream.
     let trainer = options.trainer(options.arch(2)?)?;
-    match options.backend {
-        Backend::Auto => {
-            let reason = hone_kernels::unavailable();
-            tracing::info!(backend = trainer.backend(), %reason, "trainer chosen");
-        }
-        Backend::Cuda | Backend::Cpu => tracing::info!(backend = trainer.backend(), "trainer chosen"),
+    match options.why_not_cuda() {
+        Some(reason) => tracing::warn!(backend = trainer.backend(), %reason, "no CUDA, the CPU trains"),
+        None => tracing::info!(backend = trainer.backend(), "trainer chosen"),
     }
     drop(trainer);
     let mut streams = JoinSet::new();
+    let turns = Arc::new(Turns::default());
     loop {
         let subscription = tokio::select! {
             subscription = server.incoming() => subscription,
@@ -133,9 +158,10 @@ pub async fn run(
         };
         let Some(subscription) = subscription else { break };
         let (server, watch, stop) = (server.clone(), watch.clone(), stop.clone());
+        let turns = turns.clone();
         streams.spawn(async move {
             let name = subscription.name().to_owned();
-            match stream(&server, subscription, options, watch, stop).await {
+            match stream(&server, subscription, options, turns, watch, stop).await {
                 Ok(()) => tracing::info!(stream = name, "stream ended"),
                 Err(error) => tracing::warn!(stream = name, error = format!("{error:#}"), "stream dropped"),
             }
@@ -177,6 +203,7 @@ async fn stream(
     server: &Server,
     subscription: Subscription,
     options: Options,
+    turns: Arc<Turns>,
     watch: Arc<dyn Watch>,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
@@ -204,7 +231,7 @@ async fn stream(
     let learner = Learner::new(options.trainer(arch)?)?;
     let learning = tokio::task::spawn_blocking({
         let name = name.clone();
-        move || learn(learner, &inbox, &publications, &name, watch.as_ref())
+        move || learn(learner, &turns, &inbox, &publications, &name, watch.as_ref())
     });
     let mut last_pts_us = 0;
     let mut patches_open = true;
@@ -250,11 +277,13 @@ fn offer(to_learner: &mpsc::SyncSender<Input>, input: Input, stream: &str) {
 /// Decodes, trains and publishes until the stream ends.
 fn learn(
     mut learner: Learner,
+    turns: &Turns,
     inbox: &mpsc::Receiver<Input>,
     publications: &channel::Sender<Publication>,
     stream: &str,
     watch: &dyn Watch,
 ) {
+    let place = turns.join();
     let mut idle = true;
     loop {
         // Everything that has come, then one step; with nothing to do, wait for a message.
@@ -279,7 +308,8 @@ fn learn(
                 Err(false) => break,
             }
         }
-        match learner.trainer.step() {
+        let event = place.step(|| (learner.trainer.step(), learner.trainer.step_worth_db()));
+        match event {
             Ok(Event::Idle(_)) => idle = true,
             Ok(Event::Stepped { .. }) => idle = false,
             Ok(Event::Published(publication)) => {

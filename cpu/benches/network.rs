@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use hone_cpu::{CpuTrainer, Network};
-use hone_model::backend::{Adam, Images, Loss, TrainBackend};
+use hone_model::backend::{Adam, Loss, TrainBackend};
+use hone_model::gather::{Draw, Patch, Turn};
 use hone_model::rng::Rng;
 use hone_model::{Arch, Colour, Origin, Published, Yuv420};
 
@@ -62,11 +63,13 @@ fn main() {
         let arch: Arch = net.parse().expect("an architecture");
         let s = arch.scale();
         let mut rng = Rng::new(3);
-        let (mut lr, mut hr) = (Images::zeros(16, side, side), Images::zeros(16, side * s, side * s));
-        lr.rgb.iter_mut().chain(&mut hr.rgb).for_each(|v| *v = rng.unit() as f32);
         let mut trainer = CpuTrainer::new(Published::origin(arch, Origin::Seed(1)).weights());
+        let lr: Vec<f32> = (0..side * side * 3).map(|_| rng.unit() as f32).collect();
+        let hr: Vec<u8> = (0..side * side * 3 * s * s).map(|_| rng.below(256) as u8).collect();
+        trainer.keep(0, Patch { h: side, w: side, lr: &lr, hr: &hr, quantiser: 30 }).expect("memory");
+        let draws = [Draw { slot: 0, y: 0, x: 0, turn: Turn(0) }; 16];
         let seconds = measure(|| {
-            trainer.step(&lr, &hr, Loss::L1, Adam::default()).expect("a step");
+            trainer.step(side, &draws, Loss::L1, Adam::default()).expect("a step");
         });
         row(net, &format!("{side}x{side}"), seconds, (3 * 16 * arch.flops(side, side)) as f64);
     }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use hone_model::backend::{Adam, BackendError, Images, Loss, TrainBackend};
+use hone_model::gather::{Draw, Patch, Patches};
 use hone_model::{Arch, Op, Weights};
 use rayon::prelude::*;
 
@@ -19,7 +20,9 @@ use crate::simd::simd;
 /// Gradients are summed in the order of the batch, so that a result does not depend on the number of cores.
 pub struct CpuTrainer {
     program: Program,
+    patches: Patches,
     weights: Weights,
+    average: Weights,
     m: Vec<f32>,
     v: Vec<f32>,
     steps: i32,
@@ -49,7 +52,9 @@ impl CpuTrainer {
         let params = weights.params().len();
         Self {
             program: Program::new(weights.arch()),
+            patches: Patches::new(weights.arch().scale()),
             evaluator: Network::new(&weights),
+            average: weights.clone(),
             weights,
             m: vec![0.0; params],
             v: vec![0.0; params],
@@ -61,17 +66,19 @@ impl CpuTrainer {
 
     fn adam(&mut self, settings: Adam) {
         self.steps = self.steps.saturating_add(1);
-        let Adam { learning_rate, beta1, beta2, eps } = settings;
+        let Adam { learning_rate, beta1, beta2, eps, average_share } = settings;
         // In f64: 1 - beta2 loses half of f32's digits.
         let correction = |beta: f32| (1.0 - f64::from(beta).powi(self.steps)) as f32;
         let (c1, c2) = (correction(beta1), correction(beta2));
         let images = &self.images;
-        let params = self.weights.params_mut().par_iter_mut().zip(&mut self.m).zip(&mut self.v);
-        params.enumerate().with_min_len(1024).for_each(|(i, ((p, m), v))| {
+        let params = self.weights.params_mut().par_iter_mut().zip(self.average.params_mut());
+        let params = params.zip(&mut self.m).zip(&mut self.v);
+        params.enumerate().with_min_len(1024).for_each(|(i, (((p, average), m), v))| {
             let g: f32 = images.iter().map(|image| image.grad_params[i]).sum();
             *m = beta1 * *m + (1.0 - beta1) * g;
             *v = beta2 * *v + (1.0 - beta2) * g * g;
             *p -= learning_rate * (*m / c1) / ((*v / c2).sqrt() + eps);
+            *average += average_share * (*p - *average);
         });
     }
 }
@@ -196,9 +203,19 @@ impl TrainBackend for CpuTrainer {
         self.program.arch
     }
 
-    fn step(&mut self, lr: &Images, hr: &Images, loss: Loss, adam: Adam) -> Result<f32, BackendError> {
-        let s = self.program.arch.scale();
-        assert_eq!((lr.n, lr.h * s, lr.w * s), (hr.n, hr.h, hr.w), "a batch of pairs");
+    fn keep(&mut self, slot: usize, patch: Patch<'_>) -> Result<(), BackendError> {
+        self.patches.keep(slot, patch);
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        crop: usize,
+        draws: &[Draw],
+        loss: Loss,
+        adam: Adam,
+    ) -> Result<Option<f32>, BackendError> {
+        let (lr, hr) = &self.patches.batch(crop, draws);
         let params = self.weights.params().len();
         self.images.resize(lr.n, Image { grad_params: vec![0.0; params], loss: 0.0 });
         let program = &self.program;
@@ -227,7 +244,7 @@ impl TrainBackend for CpuTrainer {
             return Err(BackendError { backend: "cpu", reason: format!("the loss is {loss}") });
         }
         self.adam(adam);
-        Ok(loss as f32)
+        Ok(Some(loss as f32))
     }
 
     fn forward(&mut self, weights: &Weights, lr: &Images) -> Result<Images, BackendError> {
@@ -239,9 +256,14 @@ impl TrainBackend for CpuTrainer {
         Ok(self.weights.clone())
     }
 
+    fn average(&mut self) -> Result<Weights, BackendError> {
+        Ok(self.average.clone())
+    }
+
     fn reset(&mut self, weights: &Weights) -> Result<(), BackendError> {
         assert_eq!(weights.arch(), self.program.arch, "weights of another network");
         self.weights = weights.clone();
+        self.average = weights.clone();
         self.m.fill(0.0);
         self.v.fill(0.0);
         self.steps = 0;

@@ -1,6 +1,7 @@
 //! What a device must offer so that the trainer can use it.
 
 use crate::arch::QUANTISER_UNKNOWN;
+use crate::gather::{Draw, Patch};
 use crate::{Arch, Weights};
 
 /// Images in one block: (N, H, W, 3), row-major f32 RGB, nominally 0..=1.
@@ -48,11 +49,13 @@ pub struct Adam {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub eps: f32,
+    /// Share of the new weights in the running average of all; 1 makes the average the weights themselves.
+    pub average_share: f32,
 }
 
 impl Default for Adam {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, average_share: 1.0 }
     }
 }
 
@@ -66,7 +69,8 @@ pub struct BackendError {
     pub reason: String,
 }
 
-/// A device that trains one network. It owns the weights in training and the optimiser's moments.
+/// A device that trains one network. It owns the patches, the weights in training, their running average and the
+/// optimiser's moments.
 pub trait TrainBackend: Send {
     /// A short name for reports, such as `cpu`.
     fn name(&self) -> &'static str;
@@ -74,13 +78,29 @@ pub trait TrainBackend: Send {
     /// The network it trains.
     fn arch(&self) -> Arch;
 
-    /// Forward, loss, backward, Adam. Returns the loss before the step.
+    /// Keeps a copy of `patch`, in place of what `slot` held.
     ///
-    /// `lr` is (N, H, W, 3), `hr` is (N, s·H, s·W, 3).
+    /// # Errors
+    /// [`BackendError`] if the device failed; the slot then holds what it held or nothing.
+    fn keep(&mut self, slot: usize, patch: Patch<'_>) -> Result<(), BackendError>;
+
+    /// Crops of `crop` x `crop` LR pixels from kept patches; forward, loss, backward, Adam, running average.
+    ///
+    /// Returns the newest loss that the device has told: of the weights before this step, or on a device that runs
+    /// ahead of its caller, of some steps ago or none yet.
     ///
     /// # Errors
     /// [`BackendError`] if the device failed; the weights are then as before the step.
-    fn step(&mut self, lr: &Images, hr: &Images, loss: Loss, adam: Adam) -> Result<f32, BackendError>;
+    ///
+    /// # Panics
+    /// If a draw reaches beyond a kept patch, or there is none.
+    fn step(
+        &mut self,
+        crop: usize,
+        draws: &[Draw],
+        loss: Loss,
+        adam: Adam,
+    ) -> Result<Option<f32>, BackendError>;
 
     /// Runs the network with `weights` (not those in training): (N, H, W, 3) -> (N, s·H, s·W, 3), not clamped.
     ///
@@ -94,7 +114,13 @@ pub trait TrainBackend: Send {
     /// [`BackendError`] if the device failed.
     fn weights(&mut self) -> Result<Weights, BackendError>;
 
-    /// Replaces the weights in training and forgets the moments.
+    /// Their running average, read back.
+    ///
+    /// # Errors
+    /// [`BackendError`] if the device failed.
+    fn average(&mut self) -> Result<Weights, BackendError>;
+
+    /// Replaces the weights in training and their average, and forgets the moments.
     ///
     /// # Errors
     /// [`BackendError`] if the device failed.

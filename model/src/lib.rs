@@ -9,6 +9,7 @@ pub mod backend;
 mod base;
 pub mod colour;
 pub mod file;
+pub mod gather;
 mod published;
 mod range_coder;
 pub mod reference;

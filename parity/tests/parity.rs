@@ -81,6 +81,11 @@ fn training_step_cpu() {
 }
 
 #[test]
+fn training_average_cpu() {
+    report("running average, cpu", cases::training::cpu_average);
+}
+
+#[test]
 fn training_ten_steps_cpu() {
     report("ten steps, cpu", cases::training::cpu_ten_steps);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use hone_model::backend::Images;
+use hone_model::gather::{Draw, Patch, Turn};
 use hone_model::rng::Rng;
 
 /// Largest LR side of a patch: bounds what one patch can hold in memory (1.6 MB at scale 4).
@@ -28,6 +28,13 @@ pub struct Pair {
     pub held_out: bool,
 }
 
+impl Pair {
+    /// What a training backend keeps of it.
+    pub fn patch(&self) -> Patch<'_> {
+        Patch { h: self.h, w: self.w, lr: &self.lr, hr: &self.hr, quantiser: self.quantiser }
+    }
+}
+
 /// Why a pair was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -48,17 +55,24 @@ pub struct PairError {
     pub scale: usize,
 }
 
-/// Holds pairs to learn from, oldest first.
+/// Which patches a training backend holds, oldest first.
 pub struct Buffer {
     scale: usize,
     crop: usize,
-    train: VecDeque<Pair>,
-    train_max: usize,
+    held: VecDeque<Held>,
+    held_max: usize,
+}
+
+/// One of them: its slot and its LR size.
+struct Held {
+    slot: usize,
+    h: usize,
+    w: usize,
 }
 
 impl Buffer {
-    pub fn new(scale: usize, crop: usize, train_max: usize) -> Self {
-        Self { scale, crop, train: VecDeque::new(), train_max }
+    pub fn new(scale: usize, crop: usize, held_max: usize) -> Self {
+        Self { scale, crop, held: VecDeque::new(), held_max }
     }
 
     /// Whether training can use it, or judge by it.
@@ -73,58 +87,35 @@ impl Buffer {
         if fits { Ok(()) } else { Err(error) }
     }
 
-    /// Adds a checked pair; the oldest gives way.
-    pub fn add(&mut self, pair: Pair) {
-        if self.train.len() == self.train_max {
-            self.train.pop_front();
+    /// The slot that the next patch goes to: the oldest gives way.
+    pub fn next_slot(&self) -> usize {
+        if self.held.len() < self.held_max { self.held.len() } else { self.held[0].slot }
+    }
+
+    /// Notes that a checked patch of `h` x `w` LR pixels now is in [`Self::next_slot`].
+    pub fn add(&mut self, h: usize, w: usize) {
+        let slot = self.next_slot();
+        if self.held.len() == self.held_max {
+            self.held.pop_front();
         }
-        self.train.push_back(pair);
+        self.held.push_back(Held { slot, h, w });
     }
 
     pub fn is_empty(&self) -> bool {
-        self.train.is_empty()
+        self.held.is_empty()
     }
 
-    /// A batch of `n` crops, turned and mirrored at random; the share `newest` of them from the newest quarter.
-    pub fn batch(&self, n: usize, newest: f64, rng: &mut Rng) -> (Images, Images) {
-        let (crop, s) = (self.crop, self.scale);
-        let (mut lr, mut hr) = (Images::zeros(n, crop, crop), Images::zeros(n, crop * s, crop * s));
-        let count = self.train.len();
-        for i in 0..n {
+    /// `n` crops, turned and mirrored at random; the share `newest` of them from the newest quarter.
+    pub fn draw(&self, n: usize, newest: f64, rng: &mut Rng) -> Vec<Draw> {
+        let count = self.held.len();
+        let draw = |_| {
             let index =
                 if rng.unit() < newest { count - 1 - rng.below(count.div_ceil(4)) } else { rng.below(count) };
-            let pair = &self.train[index];
-            let (y, x) = (rng.below(pair.h - crop + 1), rng.below(pair.w - crop + 1));
-            let turn = Turn(rng.below(8));
-            lr.quantisers[i] = pair.quantiser;
-            turn.copy(crop, &mut lr.rgb[i * crop * crop * 3..], |cy, cx| {
-                let at = ((y + cy) * pair.w + x + cx) * 3;
-                [pair.lr[at], pair.lr[at + 1], pair.lr[at + 2]]
-            });
-            turn.copy(crop * s, &mut hr.rgb[i * crop * crop * s * s * 3..], |cy, cx| {
-                let at = ((y * s + cy) * pair.w * s + x * s + cx) * 3;
-                [pair.hr[at], pair.hr[at + 1], pair.hr[at + 2]].map(|v| f32::from(v) / 255.0)
-            });
-        }
-        (lr, hr)
-    }
-}
-
-/// One of the eight symmetries of a square.
-#[derive(Clone, Copy)]
-struct Turn(usize);
-
-impl Turn {
-    /// Fills a square of `side` with the turned `pixel(y, x)`.
-    fn copy(self, side: usize, out: &mut [f32], pixel: impl Fn(usize, usize) -> [f32; 3]) {
-        for y in 0..side {
-            for x in 0..side {
-                let (a, b) = if self.0 & 4 == 0 { (y, x) } else { (x, y) };
-                let a = if self.0 & 1 == 0 { a } else { side - 1 - a };
-                let b = if self.0 & 2 == 0 { b } else { side - 1 - b };
-                out[(y * side + x) * 3..][..3].copy_from_slice(&pixel(a, b));
-            }
-        }
+            let &Held { slot, h, w } = &self.held[index];
+            let (y, x) = (rng.below(h - self.crop + 1), rng.below(w - self.crop + 1));
+            Draw { slot, y, x, turn: Turn(rng.below(Turn::COUNT) as u8) }
+        };
+        (0..n).map(draw).collect()
     }
 }
 
@@ -132,51 +123,50 @@ impl Turn {
 mod tests {
     use super::*;
 
-    /// A pair in which HR is LR repeated, so that every symmetry must keep them aligned.
-    fn pair(pts_us: i64, side: usize, s: usize) -> Pair {
-        let value = |y: usize, x: usize| ((y * 37 + x * 11 + pts_us as usize * 3) % 251) as u8;
-        let lr = (0..side * side).flat_map(|i| [f32::from(value(i / side, i % side)) / 255.0; 3]).collect();
-        let hr_side = side * s;
-        let hr = (0..hr_side * hr_side).flat_map(|i| [value(i / hr_side / s, i % hr_side / s); 3]).collect();
-        Pair { pts_us, h: side, w: side, lr, quantiser: 30, hr, held_out: false }
+    fn pair(side: usize, s: usize) -> Pair {
+        let lr = vec![0.5; side * side * 3];
+        let hr = vec![128; side * side * 3 * s * s];
+        Pair { pts_us: 0, h: side, w: side, lr, quantiser: 30, hr, held_out: false }
     }
 
     #[test]
-    fn crops_stay_aligned_under_every_symmetry() {
-        let mut buffer = Buffer::new(2, 8, 10);
-        buffer.add(pair(2, 12, 2));
-        let (lr, hr) = buffer.batch(64, 0.5, &mut Rng::new(1));
-        let mut distinct = std::collections::HashSet::new();
-        for n in 0..64 {
-            for y in 0..16 {
-                for x in 0..16 {
-                    let (a, b) =
-                        (lr.rgb[((n * 8 + y / 2) * 8 + x / 2) * 3], hr.rgb[((n * 16 + y) * 16 + x) * 3]);
-                    assert!((a - b).abs() < 1e-6);
-                }
-            }
-            distinct.insert(lr.rgb[n * 192..n * 192 + 192].iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+    fn draws_stay_inside_and_prefer_the_newest() {
+        let mut buffer = Buffer::new(2, 8, 8);
+        for side in 8..16 {
+            buffer.add(side, side + 1);
         }
-        assert!(distinct.len() > 40, "{} distinct crops of 64", distinct.len());
+        let draws = buffer.draw(4000, 0.5, &mut Rng::new(1));
+        let mut of_slot = [0; 8];
+        for draw in &draws {
+            assert!(draw.y + 8 <= 8 + draw.slot && draw.x + 8 <= 9 + draw.slot && draw.turn.0 < 8);
+            of_slot[draw.slot] += 1;
+        }
+        // A quarter of the patches take a half of the draws and their share of the other half.
+        assert!((2300..2700).contains(&(of_slot[6] + of_slot[7])), "{of_slot:?}");
+        assert!(of_slot.iter().all(|&n| n > 150), "{of_slot:?}");
     }
 
     #[test]
     fn bounded_and_the_oldest_gives_way() {
-        let mut buffer = Buffer::new(1, 4, 40);
+        let mut buffer = Buffer::new(1, 4, 3);
         assert!(buffer.is_empty());
-        for i in 0..200 {
-            buffer.add(pair(i, 4, 1));
-        }
-        let kept: Vec<i64> = buffer.train.iter().map(|p| p.pts_us).collect();
-        assert_eq!(kept, (160..200).collect::<Vec<_>>());
+        let slots: Vec<usize> = (0..7)
+            .map(|_| {
+                let slot = buffer.next_slot();
+                buffer.add(4, 4);
+                slot
+            })
+            .collect();
+        assert_eq!(slots, [0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(buffer.held.iter().map(|held| held.slot).collect::<Vec<_>>(), [1, 2, 0]);
     }
 
     #[test]
     fn refuses_pairs_that_do_not_fit() {
         let buffer = Buffer::new(2, 8, 10);
-        assert!(buffer.check(&pair(0, 8, 2)).is_ok());
-        assert!(buffer.check(&pair(0, 7, 2)).is_err());
-        assert!(buffer.check(&pair(0, 8, 1)).is_err());
-        assert!(buffer.check(&pair(0, SIDE_MAX + 1, 2)).is_err());
+        assert!(buffer.check(&pair(8, 2)).is_ok());
+        assert!(buffer.check(&pair(7, 2)).is_err());
+        assert!(buffer.check(&pair(8, 1)).is_err());
+        assert!(buffer.check(&pair(SIDE_MAX + 1, 2)).is_err());
     }
 }

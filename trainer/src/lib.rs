@@ -9,8 +9,10 @@ mod buffer;
 mod config;
 mod gain;
 mod held_out;
+mod shares;
 mod trainer;
 
 pub use buffer::{Pair, PairError, SIDE_MAX};
 pub use config::Config;
+pub use shares::{Shares, StreamId};
 pub use trainer::{AddError, Event, Publication, State, Trainer};

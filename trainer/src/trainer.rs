@@ -16,8 +16,8 @@ pub enum Event {
     Idle(State),
     /// One step of the optimiser.
     Stepped {
-        /// Loss before the step.
-        loss: f32,
+        /// The newest loss that the device has told, if any yet.
+        loss: Option<f32>,
     },
     /// A new version for the viewers.
     Published(Publication),
@@ -63,7 +63,6 @@ pub struct Trainer {
     snapshot_bytes: usize,
     /// Whether viewers are told to show the network.
     in_force: bool,
-    average: Weights,
     /// Patches taken in to learn from.
     patches: u64,
     /// What [`Self::new_scene`] and [`Self::settled`] said, until the next step acts on it.
@@ -76,6 +75,10 @@ pub struct Trainer {
     steps: u64,
     /// Steps taken when training last began anew.
     steps_at_start: u64,
+    /// Steps taken when viewers last got something new.
+    steps_at_publication: u64,
+    /// What each step since then has brought, by the last verdict.
+    step_worth_db: Option<f64>,
     state: State,
     verdicts_without_gain: u32,
     gain_at_pause_db: f64,
@@ -115,7 +118,6 @@ impl Trainer {
             held_out: HeldOut::new(published.weights(), config.held_out_max),
             rng: Rng::new(config.seed),
             origin,
-            average: published.weights(),
             version_0: published.clone(),
             published,
             delta_bytes: 0,
@@ -128,6 +130,8 @@ impl Trainer {
             undoubted: false,
             steps: 0,
             steps_at_start: 0,
+            steps_at_publication: 0,
+            step_worth_db: None,
             state: State::Starved,
             verdicts_without_gain: 0,
             gain_at_pause_db: 0.0,
@@ -145,9 +149,7 @@ impl Trainer {
     /// # Panics
     /// If they are of another architecture.
     pub fn start_from(&mut self, weights: &Weights) -> Result<(), BackendError> {
-        self.backend.reset(weights)?;
-        self.average = weights.clone();
-        Ok(())
+        self.backend.reset(weights)
     }
 
     /// The picture has come to show something else: what was learned and judged before no longer counts.
@@ -176,6 +178,11 @@ impl Trainer {
         self.state
     }
 
+    /// What one more step is worth, dB: what the last ones were, by the last verdict; none before one of this scene.
+    pub fn step_worth_db(&self) -> Option<f64> {
+        self.step_worth_db
+    }
+
     /// Name of the backend.
     pub fn backend(&self) -> &'static str {
         self.backend.name()
@@ -188,8 +195,9 @@ impl Trainer {
     pub fn add(&mut self, pair: Pair) -> Result<(), AddError> {
         self.buffer.check(&pair)?;
         if !pair.held_out {
+            self.backend.keep(self.buffer.next_slot(), pair.patch())?;
+            self.buffer.add(pair.h, pair.w);
             self.patches += 1;
-            self.buffer.add(pair);
             return Ok(());
         }
         self.held_out.add(self.backend.as_mut(), pair, &self.published.weights())?;
@@ -225,12 +233,15 @@ impl Trainer {
             return Ok(Event::Idle(self.state));
         }
         self.state = State::Training;
-        let (lr, hr) = self.buffer.batch(self.config.batch, self.config.newest_share, &mut self.rng);
-        let adam = Adam { learning_rate: self.learning_rate(), ..Adam::default() };
+        let draws = self.buffer.draw(self.config.batch, self.config.newest_share, &mut self.rng);
+        let adam = Adam {
+            learning_rate: self.learning_rate(),
+            average_share: self.average_share(),
+            ..Adam::default()
+        };
         let loss = Loss::Charbonnier { eps: self.config.loss_eps };
-        let loss = self.backend.step(&lr, &hr, loss, adam)?;
+        let loss = self.backend.step(self.config.crop, &draws, loss, adam)?;
         self.steps += 1;
-        self.update_average()?;
         if self.steps.is_multiple_of(self.config.evaluate_every_steps)
             && let Some(publication) = self.verdict()?
         {
@@ -277,15 +288,10 @@ impl Trainer {
         (start * 0.5f32.powf(halvings)).max(self.config.learning_rate_min)
     }
 
-    fn update_average(&mut self) -> Result<(), BackendError> {
-        // While young it is the plain mean of all steps.
-        let steps = self.steps - self.steps_at_start;
-        let share = (1.0 / self.config.average_steps).max(2.0 / (steps + 1) as f32);
-        let weights = self.backend.weights()?;
-        for (average, w) in self.average.params_mut().iter_mut().zip(weights.params()) {
-            *average += share * (w - *average);
-        }
-        Ok(())
+    /// While young, the average is the plain mean of all steps.
+    fn average_share(&self) -> f32 {
+        let steps = self.steps + 1 - self.steps_at_start;
+        (1.0 / self.config.average_steps).max(2.0 / (steps + 1) as f32)
     }
 
     fn has_base(&self) -> bool {
@@ -304,6 +310,7 @@ impl Trainer {
     /// there is none, until patches of the new scene say more.
     fn begin_scene(&mut self) -> Result<Option<Publication>, BackendError> {
         self.held_out.clear();
+        self.step_worth_db = None;
         if self.state == State::Paused {
             self.state = State::Training;
         }
@@ -353,8 +360,7 @@ impl Trainer {
     /// Learns from version 0 again.
     fn unlearn(&mut self) -> Result<(), BackendError> {
         tracing::debug!(steps = self.steps, "begins again");
-        self.average = self.version_0.weights();
-        self.backend.reset(&self.average)?;
+        self.backend.reset(&self.version_0.weights())?;
         self.steps_at_start = self.steps;
         self.untried = false;
         Ok(())
@@ -369,7 +375,7 @@ impl Trainer {
     /// Publishes the average if it beats what is published on patches that neither has seen.
     fn verdict(&mut self) -> Result<Option<Publication>, BackendError> {
         // Judged as viewers will see it: on the grid.
-        let candidate = self.published.next(&self.average).weights();
+        let candidate = self.published.next(&self.backend.average()?).weights();
         let (over_base_image, over_published) = self.held_out.candidate(self.backend.as_mut(), &candidate)?;
         if self.has_base() && self.at_origin() && over_published.certainty() <= -UNLEARN_CERTAINTY {
             // Worse than where it began: a new scene, or patches that say little of it.
@@ -380,6 +386,8 @@ impl Trainer {
         let (gain_db, more_db, certainty) =
             (over_base_image.gain_db(), over_shown.gain_db(), over_shown.certainty());
         tracing::debug!(steps = self.steps, gain_db, more_db, certainty, "verdict");
+        let steps = self.steps.saturating_sub(self.steps_at_publication).max(1);
+        self.step_worth_db = Some(more_db.max(0.0) / steps as f64);
         let few = 1.0 + FEW_PATCHES / (self.held_out.len() as f64).powi(2);
         if more_db >= self.config.publish_gain_db
             && certainty >= self.config.publish_certainty * few
@@ -419,6 +427,7 @@ impl Trainer {
             delta
         };
         self.published = next;
+        self.steps_at_publication = self.steps;
         Ok(Publication { update, snapshot, version, gain_db })
     }
 }

@@ -84,7 +84,7 @@ fn work(trainer: &mut Trainer, steps: usize) -> (Vec<Publication>, State) {
     for _ in 0..steps {
         match trainer.step().unwrap() {
             Event::Published(publication) => published.push(publication),
-            Event::Stepped { loss } => assert!(loss.is_finite()),
+            Event::Stepped { loss } => assert!(loss.is_some_and(f32::is_finite)),
             Event::Idle(state) => return (published, state),
         }
     }

@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod arrows;
+pub mod gpu_bundle;
+pub mod ptx;
+pub mod sass;
 pub mod suite;
 pub mod tools;
 pub mod unsafe_code;
+pub mod wheels;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

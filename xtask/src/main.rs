@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{arrows, cargo, root, suite, tools, unsafe_code};
+use xtask::{arrows, cargo, gpu_bundle, ptx, root, sass, suite, tools, unsafe_code};
 
 const HELP: &str = "\
 Checks the project.
@@ -11,10 +11,16 @@ Checks the project.
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  ci      everything: format, clippy, arrows, test
+  ci      everything: format, clippy, arrows, ptx --check, sass, test
   test    installs what the tests need where it may (root with apt-get), else says what is missing;
           then `cargo test --workspace`, with a count of what passed and what was skipped
   arrows  which room may use which crate, and where code must be safe
+  ptx [--check | STEM...]
+          compiles kernels/cu to ptx/, all of it or the named files; or compares with what is there.
+          Fetches NVRTC from PyPI: needs python3 with pip, no CUDA
+  gpu-bundle
+          target/gpu-bundle: tests, benchmarks and a run.sh for a machine with a GPU and no Rust
+  sass    assembles ptx/ for each card, with ptxas from PyPI: registers, shared memory, spills, tensor cores
 
 Options:
   -h, --help  print this
@@ -27,6 +33,10 @@ fn main() -> ExitCode {
         ["ci"] => ci(),
         ["test"] => test(),
         ["arrows"] => check_arrows(),
+        ["ptx", "--check"] => ptx::check(),
+        ["ptx", ref stems @ ..] if !stems.iter().any(|stem| stem.starts_with('-')) => ptx::write(stems),
+        ["sass"] => sass::check(),
+        ["gpu-bundle"] => gpu_bundle::make(),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())
@@ -51,6 +61,9 @@ fn ci() -> Result<()> {
     step("fmt", &["fmt", "--all", "--check"])?;
     step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     check_arrows()?;
+    println!("== ptx, sass");
+    ptx::check()?;
+    sass::check()?;
     suite::run()
 }
 

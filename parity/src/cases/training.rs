@@ -3,6 +3,7 @@
 use hone_cpu::CpuTrainer;
 use hone_model::Arch;
 use hone_model::backend::{Adam, Images, Loss, TrainBackend};
+use hone_model::gather::{Draw, Patch, Turn};
 use hone_model::reference::{AdamState, Gradient, Tensor, adam, forward, gradient, input};
 use hone_model::rng::Rng;
 
@@ -17,6 +18,10 @@ const LOSS: f64 = GRADIENT;
 /// Where a gradient is as small as its own error, a step of Adam is anything up to the learning rate; ten steps move
 /// the loss by a tenth, and one weight in a thousand by chance.
 const TEN_STEPS: f64 = 1e-4;
+
+/// Images of a batch, and their LR side: no multiple of any tile.
+const BATCH: usize = 3;
+const CROP: usize = 11;
 
 const CHARBONNIER: Loss = Loss::Charbonnier { eps: 1e-3 };
 
@@ -46,15 +51,29 @@ impl Case {
         let rng = &mut Rng::new(name.len() as u64 + 31);
         let weights = weights(rng, arch);
         let params: Vec<f64> = weights.params().iter().map(|&v| f64::from(v)).collect();
-        let (h, w) = (9, 11);
-        let lr = images(rng, 3, h, w);
+        let lr = images(rng, BATCH, CROP, CROP);
         // The target keeps its distance from the first output: the slope of L1 jumps where they meet.
         let mut hr = forward(arch, &params, &input(&Tensor::from_images(&lr), &lr.quantisers)).to_images();
         for v in &mut hr.rgb {
-            let distance = (0.05 + 0.45 * rng.unit()) as f32;
-            *v += if rng.below(2) == 0 { distance } else { -distance };
+            let distance = (0.05 + 0.35 * rng.unit()) as f32;
+            let sign = if *v < 0.1 || (*v < 0.9 && rng.below(2) == 0) { 1.0 } else { -1.0 };
+            *v = ((*v + sign * distance).clamp(0.0, 1.0) * 255.0).round() / 255.0;
         }
-        (Self { arch, params, lr, hr }, CpuTrainer::new(weights))
+        let case = Self { arch, params, lr, hr };
+        let mut trainer = CpuTrainer::new(weights);
+        case.keep(&mut trainer);
+        (case, trainer)
+    }
+
+    /// Gives the batch to a backend: a patch in each slot.
+    fn keep(&self, backend: &mut dyn TrainBackend) {
+        let (lr_len, hr_len) = (self.lr.rgb.len() / BATCH, self.hr.rgb.len() / BATCH);
+        for (slot, &quantiser) in self.lr.quantisers.iter().enumerate() {
+            let lr = &self.lr.rgb[slot * lr_len..][..lr_len];
+            let hr: Vec<u8> =
+                self.hr.rgb[slot * hr_len..][..hr_len].iter().map(|v| (v * 255.0).round() as u8).collect();
+            backend.keep(slot, Patch { h: CROP, w: CROP, lr, hr: &hr, quantiser }).expect("memory");
+        }
     }
 
     fn gradient(&self, loss: Loss) -> Gradient {
@@ -64,8 +83,11 @@ impl Case {
     }
 }
 
-fn step(trainer: &mut CpuTrainer, case: &Case, loss: Loss, adam: Adam) -> f32 {
-    trainer.step(&case.lr, &case.hr, loss, adam).expect("a CPU does not fail")
+/// A step on the whole patches, unturned: what draws do to them is `gather`'s to show.
+fn step(trainer: &mut CpuTrainer, loss: Loss, adam: Adam) -> f32 {
+    let draws: Vec<Draw> = (0..BATCH).map(|slot| Draw { slot, y: 0, x: 0, turn: Turn(0) }).collect();
+    let loss = trainer.step(CROP, &draws, loss, adam).expect("a CPU does not fail");
+    loss.expect("a CPU does not run ahead")
 }
 
 fn params(trainer: &mut CpuTrainer) -> Vec<f32> {
@@ -83,7 +105,7 @@ pub fn cpu_gradient(report: &mut Report) {
             let largest = oracle.params.iter().fold(0f64, |a, g| a.max(g.abs()));
             let learning_rate = (f64::from(EPS) / largest) as f32;
             let settings = Adam { learning_rate, eps: EPS, ..Adam::default() };
-            let got = step(&mut trainer, &case, loss, settings);
+            let got = step(&mut trainer, loss, settings);
             let case_name = format!("cpu {name} {loss:?}");
             report.check(&format!("{case_name} loss"), &[got], &[oracle.loss], |_| LOSS * oracle.loss);
 
@@ -108,7 +130,7 @@ pub fn cpu_step(report: &mut Report) {
     for name in ARCHS {
         let (mut case, mut trainer) = Case::new(name);
         let oracle = case.gradient(CHARBONNIER);
-        step(&mut trainer, &case, CHARBONNIER, settings);
+        step(&mut trainer, CHARBONNIER, settings);
         adam(&mut AdamState::default(), &mut case.params, &oracle.params, settings);
         let rate = f64::from(settings.learning_rate);
         let largest = oracle.params.iter().fold(0f64, |a, g| a.max(g.abs()));
@@ -119,6 +141,21 @@ pub fn cpu_step(report: &mut Report) {
             rate * relative.min(2.0) + 4.0 * ROUNDOFF
         };
         report.check(&format!("cpu {name} step"), &params(&mut trainer), &case.params, tolerance);
+    }
+}
+
+/// The running average of the weights.
+pub fn cpu_average(report: &mut Report) {
+    let (_, mut trainer) = Case::new("live-1x8-x1");
+    let mut want: Vec<f64> = params(&mut trainer).into_iter().map(f64::from).collect();
+    for share in [1.0, 0.25, 0.5] {
+        step(&mut trainer, CHARBONNIER, Adam { average_share: share, ..Adam::default() });
+        for (want, now) in want.iter_mut().zip(params(&mut trainer)) {
+            *want += f64::from(share) * (f64::from(now) - *want);
+        }
+        let got = trainer.average().expect("a CPU does not fail");
+        // A difference, a product and a sum of values below 2, three times.
+        report.check(&format!("cpu average, share {share}"), got.params(), &want, |_| 18.0 * ROUNDOFF);
     }
 }
 
@@ -137,7 +174,7 @@ pub fn cpu_ten_steps(report: &mut Report) {
         }
         assert!(want[9] < 0.99 * want[0], "{name}: ten steps must learn: {want:?}");
         let run = |trainer: &mut CpuTrainer| -> Vec<f32> {
-            (0..10).map(|_| step(trainer, &case, CHARBONNIER, settings)).collect()
+            (0..10).map(|_| step(trainer, CHARBONNIER, settings)).collect()
         };
         let got = run(&mut trainer);
         report.check(&format!("cpu {name} losses of ten steps"), &got, &want, |i| TEN_STEPS * want[i]);

@@ -1,0 +1,85 @@
+//! The launchers on whatever answers to the driver's name: the stand-in, which runs the compiled kernels on the CPU.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use half::f16;
+use hone_kernels::memory::{Shape, Tensor, padded};
+use hone_kernels::{Device, Stream};
+use hone_model::reference;
+use hone_model::rng::Rng;
+
+/// Half the distance from 1 to the next f16: what rounding a result costs at most, relatively.
+pub const F16_ROUNDING: f64 = 1.0 / 2048.0;
+/// Half the smallest f16: what rounding costs at most where numbers are denormal.
+pub const F16_SMALLEST: f64 = 1.0 / (1u64 << 25) as f64;
+/// Half the distance from 1 to the next f32.
+pub const F32_ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
+
+/// Makes the stand-in the driver of this process.
+pub fn preload() {
+    hone_ptxsim_libcuda::preload().unwrap();
+}
+
+/// A stream on the stand-in's device.
+pub fn stream() -> Stream {
+    preload();
+    Stream::new(&Device::open(0).unwrap()).unwrap()
+}
+
+/// Seeded halves in -`size`..`size`.
+pub fn random(rng: &mut Rng, len: usize, size: f64) -> Vec<f16> {
+    (0..len).map(|_| f16::from_f64((rng.unit() * 2.0 - 1.0) * size)).collect()
+}
+
+/// Seeded activations of `c` channels, and the same for the oracle.
+pub fn activations(stream: &Stream, rng: &mut Rng, [n, h, w, c]: [usize; 4]) -> (Tensor, reference::Tensor) {
+    let values = random(rng, n * h * w * c, 1.0);
+    let mut oracle = reference::Tensor::zeros(n, c, h, w);
+    let shape = Shape { n, h, w, c: padded(c) };
+    let mut padded = vec![f16::ZERO; shape.len()];
+    for (i, v) in values.iter().enumerate() {
+        let (pixel, channel) = (i / c, i % c);
+        padded[pixel * shape.c + channel] = *v;
+        let at = oracle.at(pixel / (h * w), channel, pixel / w % h, pixel % w);
+        oracle.data[at] = v.to_f64();
+    }
+    (Tensor::from(stream, shape, &padded).unwrap(), oracle)
+}
+
+/// A tensor of NaN.
+pub fn poisoned(stream: &Stream, shape: Shape) -> Tensor {
+    Tensor::from(stream, shape, &vec![f16::NAN; shape.len()]).unwrap()
+}
+
+/// The channels of a tensor that the network knows, as the oracle has them; the others must be zero.
+pub fn read(tensor: &Tensor, c: usize) -> Vec<f64> {
+    let shape = tensor.shape();
+    let values = tensor.read().unwrap();
+    let mut oracle = reference::Tensor::zeros(shape.n, c, shape.h, shape.w);
+    for (i, v) in values.iter().enumerate() {
+        let (pixel, channel) = (i / shape.c, i % shape.c);
+        if channel >= c {
+            assert_eq!(v.to_bits(), 0, "channel {channel} of pixel {pixel} is padding");
+            continue;
+        }
+        let (y, x) = (pixel / shape.w % shape.h, pixel % shape.w);
+        let at = oracle.at(pixel / (shape.h * shape.w), channel, y, x);
+        oracle.data[at] = v.to_f64();
+    }
+    oracle.data
+}
+
+/// Demands that each value is as close to the oracle's as its bound says; the largest share of its bound that one took.
+pub fn check(what: &str, have: &[f64], want: &[f64], bound: impl Fn(usize) -> f64) -> f64 {
+    assert_eq!(have.len(), want.len(), "{what}");
+    let mut worst: f64 = 0.0;
+    for (i, (have, want)) in have.iter().zip(want).enumerate() {
+        let (error, bound) = ((have - want).abs(), bound(i));
+        // Written so that NaN fails.
+        assert!(
+            error <= bound,
+            "{what}: value {i} is {have}, not {want}: off by {error:e}, allowed {bound:e}"
+        );
+        worst = worst.max(error / bound);
+    }
+    worst
+}

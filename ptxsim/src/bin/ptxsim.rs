@@ -1,0 +1,2 @@
+//! The command line; see `--help`.
+fn main() {}

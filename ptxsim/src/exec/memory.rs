@@ -1,0 +1,366 @@
+//! Loads, stores, atomics and `cp.async`.
+
+use super::block::{Block, Raised, raise};
+use super::float;
+use super::shared::Touch;
+use super::warp::{Copy, LANES, Warp, lanes};
+use crate::decode::windows::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
+use crate::error::{FaultKind, Space};
+use crate::memory::Allocation;
+use crate::op::{Atom, Op, Target};
+use crate::types::Type;
+
+/// Where one lane's access goes.
+enum Place<'m> {
+    Global(&'m Allocation, usize),
+    Shared(usize),
+    Local(usize),
+    Param(usize),
+}
+
+/// Finds what lanes name; remembers the allocation, since lanes mostly share it.
+struct Finder<'m> {
+    view: &'m crate::memory::View,
+    last: Option<&'m Allocation>,
+}
+
+impl<'m> Finder<'m> {
+    fn global(&mut self, address: u64, bytes: u32) -> Result<(&'m Allocation, usize), FaultKind> {
+        if address % u64::from(bytes) != 0 {
+            return Err(FaultKind::Misaligned { space: Space::Global, address, bytes });
+        }
+        if let Some(last) = self.last
+            && let Some(offset) = last.offset(address, bytes)
+        {
+            return Ok((last, offset));
+        }
+        self.last = self.view.find(address);
+        let found = self.last.and_then(|allocation| Some((allocation, allocation.offset(address, bytes)?)));
+        found.ok_or_else(|| FaultKind::OutOfBounds {
+            space: Space::Global,
+            address,
+            bytes,
+            nearest: self.view.nearest(address),
+        })
+    }
+}
+
+/// A plain array of bytes: local memory of a lane, parameters.
+fn plain(space: Space, size: usize, address: u64, bytes: u32) -> Result<usize, FaultKind> {
+    if address % u64::from(bytes) != 0 {
+        return Err(FaultKind::Misaligned { space, address, bytes });
+    }
+    if address >= size as u64 || u64::from(bytes) > size as u64 - address {
+        let nearest = format!("there are {size} bytes");
+        return Err(FaultKind::OutOfBounds { space, address, bytes, nearest });
+    }
+    Ok(address as usize)
+}
+
+fn place<'m>(
+    block: &Block<'m>,
+    finder: &mut Finder<'m>,
+    target: Target,
+    lane: usize,
+    address: u64,
+    bytes: u32,
+) -> Result<Place<'m>, FaultKind> {
+    let local = |address| {
+        let size = block.kernel.local_bytes as usize;
+        plain(Space::Local, size, address, bytes).map(|offset| Place::Local(lane * size + offset))
+    };
+    match target {
+        Target::Shared => block.shared.offset(address, bytes).map(Place::Shared),
+        Target::Global => finder.global(address, bytes).map(|(a, offset)| Place::Global(a, offset)),
+        Target::Local => local(address),
+        Target::Param => plain(Space::Param, block.params.len(), address, bytes).map(Place::Param),
+        Target::Generic => {
+            if address.wrapping_sub(SHARED_WINDOW) < WINDOW_BYTES {
+                block.shared.offset(address - SHARED_WINDOW, bytes).map(Place::Shared)
+            } else if address.wrapping_sub(LOCAL_WINDOW) < WINDOW_BYTES {
+                local(address - LOCAL_WINDOW)
+            } else {
+                finder.global(address, bytes).map(|(a, offset)| Place::Global(a, offset))
+            }
+        }
+    }
+}
+
+/// `bytes` of an array as a number, the lowest first.
+fn get(from: &[u8], offset: usize, bytes: usize) -> u64 {
+    let mut value = [0; 8];
+    value[..bytes].copy_from_slice(&from[offset..offset + bytes]);
+    u64::from_le_bytes(value)
+}
+
+fn get_global(allocation: &Allocation, offset: usize, bytes: usize) -> u64 {
+    match bytes {
+        8 => u64::from(allocation.load(offset)) | u64::from(allocation.load(offset + 4)) << 32,
+        4 => u64::from(allocation.load(offset)),
+        _ => {
+            let word = allocation.load(offset & !3) >> (offset % 4 * 8);
+            u64::from(if bytes == 2 { word & 0xffff } else { word & 0xff })
+        }
+    }
+}
+
+fn put_global(allocation: &Allocation, offset: usize, bytes: usize, value: u64) {
+    match bytes {
+        8 => {
+            allocation.store(offset, value as u32);
+            allocation.store(offset + 4, (value >> 32) as u32);
+        }
+        4 => allocation.store(offset, value as u32),
+        _ => allocation.store_part(offset, bytes as u32, value as u32),
+    }
+}
+
+/// A loaded value in a register of `register` bytes.
+fn extend(value: u64, ty: Type, register: u8) -> u64 {
+    if !ty.is_signed() {
+        return value;
+    }
+    let shift = 64 - ty.bytes() * 8;
+    let register = 64 - u32::from(register) * 8;
+    ((value << shift) as i64 >> shift) as u64 & u64::MAX >> register
+}
+
+pub(super) fn load(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Raised> {
+    let Op::Load { target, ty, bytes: register, count, d, from } = op else { return Ok(()) };
+    let addresses = w.addresses(*from);
+    let width = ty.bytes() as usize;
+    let total = ty.bytes() * u32::from(*count);
+    let mut finder = Finder { view: block.view, last: None };
+    let mut shared = 0;
+    for lane in lanes(mask) {
+        let check = |kind| raise(lane, kind);
+        let place = place(block, &mut finder, *target, lane, addresses[lane], total).map_err(check)?;
+        if let Place::Shared(offset) = place {
+            block.shared.touch(w.index, offset, total, Touch::Read).map_err(check)?;
+            shared |= 1 << lane;
+        }
+        for (i, slot) in d[..usize::from(*count)].iter().enumerate() {
+            let value = match place {
+                Place::Global(allocation, offset) => get_global(allocation, offset + i * width, width),
+                Place::Shared(offset) => get(&block.shared.bytes, offset + i * width, width),
+                Place::Local(offset) => get(&w.local, offset + i * width, width),
+                Place::Param(offset) => get(block.params, offset + i * width, width),
+            };
+            let value = extend(value, *ty, *register);
+            if *register == 8 {
+                w.d[*slot as usize][lane] = value;
+            } else {
+                w.r[*slot as usize][lane] = value as u32;
+            }
+        }
+    }
+    if shared != 0 {
+        block.shared.count_banks(block.pc, &addresses, shared, total);
+    }
+    Ok(())
+}
+
+pub(super) fn store(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Raised> {
+    let Op::Store { target, ty, bytes: register, count, s, to } = op else { return Ok(()) };
+    let addresses = w.addresses(*to);
+    let width = ty.bytes() as usize;
+    let total = ty.bytes() * u32::from(*count);
+    let mut finder = Finder { view: block.view, last: None };
+    let mut shared = 0;
+    for lane in lanes(mask) {
+        let check = |kind| raise(lane, kind);
+        let place = place(block, &mut finder, *target, lane, addresses[lane], total).map_err(check)?;
+        if let Place::Shared(offset) = place {
+            block.shared.touch(w.index, offset, total, Touch::Write).map_err(check)?;
+            shared |= 1 << lane;
+        }
+        for (i, slot) in s[..usize::from(*count)].iter().enumerate() {
+            let value =
+                if *register == 8 { w.d[*slot as usize][lane] } else { u64::from(w.r[*slot as usize][lane]) };
+            let bytes = &value.to_le_bytes()[..width];
+            match place {
+                Place::Global(allocation, offset) => put_global(allocation, offset + i * width, width, value),
+                Place::Shared(offset) => {
+                    let at = offset + i * width;
+                    block.shared.bytes[at..at + width].copy_from_slice(bytes);
+                }
+                Place::Local(offset) => {
+                    let at = offset + i * width;
+                    w.local[at..at + width].copy_from_slice(bytes);
+                }
+                // Refused where it was decoded.
+                Place::Param(_) => {}
+            }
+        }
+    }
+    if shared != 0 {
+        block.shared.count_banks(block.pc, &addresses, shared, total);
+    }
+    Ok(())
+}
+
+/// The new value of a word.
+pub(super) fn combine(atom: Atom, ty: Type, old: u64, b: u64, c: u64) -> u64 {
+    let f32s = |value: u64| f32::from_bits(value as u32);
+    let signed = |value: u64| if ty.bytes() == 4 { i64::from(value as u32 as i32) } else { value as i64 };
+    match (atom, ty) {
+        (Atom::Add, Type::F32) => u64::from((f32s(old) + f32s(b)).to_bits()),
+        (Atom::Add, Type::F64) => (f64::from_bits(old) + f64::from_bits(b)).to_bits(),
+        (Atom::Add, Type::F16x2) => u64::from(float::add_f16x2(old as u32, b as u32)),
+        (Atom::Add, _) => old.wrapping_add(b),
+        (Atom::Min, _) if ty.is_signed() => {
+            if signed(b) < signed(old) {
+                b
+            } else {
+                old
+            }
+        }
+        (Atom::Max, _) if ty.is_signed() => {
+            if signed(b) > signed(old) {
+                b
+            } else {
+                old
+            }
+        }
+        (Atom::Min, _) => old.min(b),
+        (Atom::Max, _) => old.max(b),
+        (Atom::And, _) => old & b,
+        (Atom::Or, _) => old | b,
+        (Atom::Xor, _) => old ^ b,
+        (Atom::Exch, _) => b,
+        (Atom::Cas, _) => {
+            if old == b {
+                c
+            } else {
+                old
+            }
+        }
+        (Atom::Inc, _) => {
+            if old >= b {
+                0
+            } else {
+                old + 1
+            }
+        }
+        (Atom::Dec, _) => {
+            if old == 0 || old > b {
+                b
+            } else {
+                old - 1
+            }
+        }
+    }
+}
+
+/// Lanes go one after the other, from the lowest.
+pub(super) fn atom(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Raised> {
+    let Op::Atom { target, atom, ty, d, at, b, c } = op else { return Ok(()) };
+    let addresses = w.addresses(*at);
+    let width = ty.bytes() as usize;
+    let mut finder = Finder { view: block.view, last: None };
+    let mut shared = 0;
+    for lane in lanes(mask) {
+        let check = |kind| raise(lane, kind);
+        let value = |w: &Warp, slot: u32| {
+            if width == 8 { w.d[slot as usize][lane] } else { u64::from(w.r[slot as usize][lane]) }
+        };
+        let (b, c) = (value(w, *b), value(w, *c));
+        let old =
+            match place(block, &mut finder, *target, lane, addresses[lane], ty.bytes()).map_err(check)? {
+                Place::Global(allocation, offset) => {
+                    let old = get_global(allocation, offset, width);
+                    put_global(allocation, offset, width, combine(*atom, *ty, old, b, c));
+                    old
+                }
+                Place::Shared(offset) => {
+                    block.shared.touch(w.index, offset, ty.bytes(), Touch::Atomic).map_err(check)?;
+                    shared |= 1 << lane;
+                    let old = get(&block.shared.bytes, offset, width);
+                    let new = combine(*atom, *ty, old, b, c).to_le_bytes();
+                    block.shared.bytes[offset..offset + width].copy_from_slice(&new[..width]);
+                    old
+                }
+                Place::Local(_) | Place::Param(_) => {
+                    return Err(check(FaultKind::Value("an atomic on local memory".into())));
+                }
+            };
+        if width == 8 {
+            w.d[*d as usize][lane] = old;
+        } else {
+            w.r[*d as usize][lane] = old as u32;
+        }
+    }
+    if shared != 0 {
+        block.shared.count_banks(block.pc, &addresses, shared, ty.bytes());
+    }
+    Ok(())
+}
+
+/// Issues a copy: what it will write is poison until it is waited for.
+pub(super) fn copy(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Raised> {
+    let Op::CpAsync { to, from, bytes, size } = op else { return Ok(()) };
+    let (to, from) = (w.addresses(*to), w.addresses(*from));
+    let mut copy = Copy { mask, group: w.groups, to: [0; LANES], from, size: [0; LANES], bytes: *bytes };
+    let mut finder = Finder { view: block.view, last: None };
+    for lane in lanes(mask) {
+        let check = |kind| raise(lane, kind);
+        let size = size.map_or(*bytes, |slot| w.r[slot as usize][lane]);
+        if size > *bytes {
+            return Err(check(FaultKind::Value(format!("cp.async of {size} bytes into {bytes}"))));
+        }
+        let offset = block.shared.offset(to[lane], *bytes).map_err(check)?;
+        if size > 0 {
+            finder.global(from[lane] & !(u64::from(*bytes) - 1), size.next_power_of_two()).map_err(check)?;
+        }
+        if from[lane] % u64::from(*bytes) != 0 {
+            let kind = FaultKind::Misaligned { space: Space::Global, address: from[lane], bytes: *bytes };
+            return Err(check(kind));
+        }
+        block.shared.depart(w.index, offset, *bytes).map_err(check)?;
+        block.shared.bytes[offset..offset + *bytes as usize].fill(0xff);
+        copy.to[lane] = offset as u32;
+        copy.size[lane] = size as u8;
+    }
+    block.shared.count_banks(block.pc, &to, mask, *bytes);
+    w.copies.push(copy);
+    Ok(())
+}
+
+/// Lets land what the lanes of `mask` wait for: all but the last `pending` groups, or all.
+pub(super) fn wait(
+    w: &mut Warp,
+    block: &mut Block<'_>,
+    pending: Option<u32>,
+    mask: u32,
+) -> Result<(), Raised> {
+    let mut copies = std::mem::take(&mut w.copies);
+    let mut finder = Finder { view: block.view, last: None };
+    for copy in &mut copies {
+        for lane in lanes(copy.mask & mask) {
+            let lands = pending.is_none_or(|pending| copy.group[lane] + pending < w.groups[lane]);
+            if !lands {
+                continue;
+            }
+            copy.mask &= !(1 << lane);
+            let check = |kind| raise(lane, kind);
+            let (offset, size) = (copy.to[lane] as usize, usize::from(copy.size[lane]));
+            block.shared.land(w.index, offset, copy.bytes).map_err(check)?;
+            let mut data = [0u8; 16];
+            if size > 0 {
+                let (allocation, from) =
+                    finder.global(copy.from[lane], (size as u32).next_power_of_two()).map_err(check)?;
+                for (i, word) in
+                    data[..size.next_multiple_of(4)].as_chunks_mut::<4>().0.iter_mut().enumerate()
+                {
+                    *word = allocation.load(from + i * 4).to_le_bytes();
+                }
+                data[size..].fill(0);
+            }
+            let bytes = copy.bytes as usize;
+            block.shared.bytes[offset..offset + bytes].copy_from_slice(&data[..bytes]);
+        }
+    }
+    copies.retain(|copy| copy.mask != 0);
+    w.copies = copies;
+    Ok(())
+}

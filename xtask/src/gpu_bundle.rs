@@ -1,0 +1,113 @@
+//! One folder for a machine with a GPU and neither Rust nor a network: parity tests, benchmarks, peers.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{cargo, root};
+
+/// Largest bundle: what is carried by hand or over a thin link.
+const BYTES_MAX: u64 = 60 << 20;
+/// Runs all of it.
+const RUN: &str = include_str!("gpu_bundle.sh");
+
+/// Builds `target/gpu-bundle` and says what is in it.
+///
+/// # Errors
+/// If something cannot be built or copied, or the folder is too large.
+pub fn make() -> Result<()> {
+    let folder = root().join("target/gpu-bundle");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    for sub in ["tests", "standin", "peers"] {
+        std::fs::create_dir_all(folder.join(sub))?;
+    }
+    let tests = build(&["test", "--release", "-p", "hone-kernels", "--no-run"])?;
+    ensure!(!tests.is_empty(), "cargo built no tests");
+    for (name, executable) in &tests {
+        copy(executable, &folder.join("tests").join(name))?;
+    }
+    let benches = build(&["bench", "-p", "hone-kernels", "--bench", "kernels", "--no-run"])?;
+    let Some((_, bench)) = benches.first() else { bail!("cargo built no benchmark") };
+    copy(bench, &folder.join("kernels"))?;
+    // Cargo leaves it beside the benchmark that depends on it.
+    let standin = bench.with_file_name("libhone_ptxsim_libcuda.so");
+    copy(&standin, &folder.join("standin/libcuda.so.1"))?;
+    copy(&root().join("kernels/benches/peers/step.py"), &folder.join("peers/step.py"))?;
+    let run = folder.join("run.sh");
+    std::fs::write(&run, RUN)?;
+    executable(&run)?;
+    let bytes = size(&folder)?;
+    println!("{}: {} tests, {:.1} MiB", folder.display(), tests.len(), bytes as f64 / f64::from(1 << 20));
+    ensure!(bytes <= BYTES_MAX, "more than {} MiB", BYTES_MAX >> 20);
+    println!("on the machine with the GPU: sh run.sh, which fills a folder results/");
+    Ok(())
+}
+
+/// Runs cargo and gives the names and executables that it built.
+fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    println!("== cargo {}", arguments.join(" "));
+    let output = cargo()
+        .args(arguments)
+        .arg("--message-format=json-render-diagnostics")
+        // Symbols are most of an executable.
+        .envs([("CARGO_PROFILE_RELEASE_STRIP", "symbols"), ("CARGO_PROFILE_BENCH_STRIP", "symbols")])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(output.status.success(), "cargo {}", arguments.join(" "));
+    let messages = output.stdout.split(|byte| *byte == b'\n');
+    Ok(messages.filter_map(|line| built(&serde_json::from_slice(line).ok()?)).collect())
+}
+
+/// Name and place of the executable that a message of cargo is about.
+fn built(message: &Value) -> Option<(String, PathBuf)> {
+    let executable = message.get("executable")?.as_str()?;
+    Some((message.get("target")?.get("name")?.as_str()?.to_owned(), executable.into()))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?)
+}
+
+#[cfg(not(unix))]
+fn executable(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+fn size(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        bytes += if entry.file_type()?.is_dir() { size(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_found_among_the_messages() {
+        let message = |text: &str| built(&serde_json::from_str(text).unwrap());
+        let artifact =
+            r#"{"reason":"compiler-artifact","target":{"name":"loss"},"executable":"/t/deps/loss-1"}"#;
+        assert_eq!(message(artifact), Some(("loss".into(), "/t/deps/loss-1".into())));
+        assert_eq!(
+            message(r#"{"reason":"compiler-artifact","target":{"name":"a"},"executable":null}"#),
+            None
+        );
+        assert_eq!(message(r#"{"reason":"build-finished","success":true}"#), None);
+    }
+}
