@@ -1,12 +1,13 @@
 //! `cargo test --workspace`, counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::cargo;
 
@@ -29,6 +30,8 @@ pub fn run() -> Result<()> {
     if std::io::stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
+    let interpreted = std::env::temp_dir().join(format!("hone-ptxsim-{}.jsonl", std::process::id()));
+    command.env("PTXSIM_STATS", &interpreted);
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot run cargo")?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -44,6 +47,11 @@ pub fn run() -> Result<()> {
     let status = child.wait()?;
     let summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{summary}");
+    if let Ok(text) = std::fs::read_to_string(&interpreted) {
+        println!("{}", Interpreted::sum(&text));
+        // It is in the system's own folder for what may go.
+        let _ = std::fs::remove_file(&interpreted);
+    }
     if !status.success() {
         bail!("test");
     }
@@ -110,6 +118,39 @@ impl fmt::Display for Summary {
     }
 }
 
+/// What ran on the CUDA interpreter, as its stand-in driver tells: an object for each kernel of each process, a line each.
+#[derive(Debug, Default, PartialEq)]
+struct Interpreted {
+    kernels: usize,
+    launches: u64,
+    instructions: u64,
+}
+
+impl Interpreted {
+    fn sum(text: &str) -> Self {
+        let (mut names, mut sum) = (BTreeSet::new(), Self::default());
+        for line in text.lines() {
+            let Ok(stats) = serde_json::from_str::<Value>(line) else { continue };
+            let number = |name: &str| stats[name].as_u64().unwrap_or(0);
+            names.extend(stats["kernel"].as_str().map(str::to_owned));
+            sum.launches += number("launches");
+            sum.instructions += number("instructions");
+        }
+        Self { kernels: names.len(), ..sum }
+    }
+}
+
+impl fmt::Display for Interpreted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kernels, launches, instructions } = self;
+        let millions = *instructions as f64 / 1e6;
+        write!(
+            f,
+            "== {kernels} CUDA kernels ran on the interpreter: {launches} launches, {millions:.0} M instructions"
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +175,17 @@ failures:
     c
 test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s
 ";
+
+    #[test]
+    fn interpreted_kernels_are_counted_over_processes() {
+        let text = r#"{"kernel":"add","launches":2,"blocks":9,"instructions":100}
+{"kernel":"adam","launches":1,"blocks":1,"instructions":7}
+{"kernel":"add","launches":3,"blocks":9,"instructions":50}
+cut off
+"#;
+        let sum = Interpreted::sum(text);
+        assert_eq!(sum, Interpreted { kernels: 2, launches: 6, instructions: 157 });
+    }
 
     #[test]
     fn passes_failures_and_skips_are_counted_and_shown() {
