@@ -1,4 +1,5 @@
 //! `cu/adam.cu` against the oracle's Adam; the loss scale; the copies that convolutions read.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod on_device;
 

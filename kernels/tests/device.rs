@@ -2,6 +2,7 @@
 //!
 //! What stands for the driver reads its settings once a process, so each case is a process of its own: this program again,
 //! with one ignored test.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::process::Command;
 

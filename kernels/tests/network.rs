@@ -1,4 +1,5 @@
 //! Whole networks: output and gradient of both families, at all scales and channel counts, against the oracle.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 #[path = "on_device/batch.rs"]
 mod batch;

@@ -1,4 +1,5 @@
 //! The trainer from step to step: graph and eager, twice the same, ten steps against the oracle, overflow, reset, average.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 #[path = "on_device/batch.rs"]
 mod batch;
