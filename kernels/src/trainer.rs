@@ -92,7 +92,11 @@ impl CudaTrainer {
     /// # Panics
     /// If the loss scale is out of range.
     pub fn new(device: &Arc<Device>, weights: &hone_model::Weights, options: Options) -> Result<Self, Error> {
-        assert!((1.0..=LOSS_SCALE_MAX).contains(&options.loss_scale), "a loss scale of {}", options.loss_scale);
+        assert!(
+            (1.0..=LOSS_SCALE_MAX).contains(&options.loss_scale),
+            "a loss scale of {}",
+            options.loss_scale
+        );
         let stream = Stream::new(device)?;
         let on_device = Weights::new(&stream, weights)?;
         Ok(Self {
