@@ -20,6 +20,9 @@ use crate::types::Type;
 /// Most registers of a kernel. A real one has some thousands of virtual registers.
 const REGISTERS_MAX: u32 = 1 << 16;
 
+/// Most local memory of a thread: the device's limit (CUDA programming guide, technical specifications).
+const LOCAL_BYTES_MAX: u64 = 512 << 10;
+
 /// Deepest nesting of braces.
 const DEPTH_MAX: usize = 64;
 
@@ -294,11 +297,15 @@ impl<'a, 'r> Body<'a, 'r> {
             ".shared" | ".local" => {
                 let variable = cursor.variable()?;
                 cursor.expect(';', "a semicolon")?;
-                let total = if word == ".shared" { &mut self.shared_bytes } else { &mut self.local_bytes };
+                let (total, limit) = if word == ".shared" {
+                    (&mut self.shared_bytes, VARIABLE_BYTES_MAX)
+                } else {
+                    (&mut self.local_bytes, LOCAL_BYTES_MAX)
+                };
                 let offset = total.next_multiple_of(variable.align.max(1));
                 let end = u64::from(offset) + variable.bytes();
-                if end > VARIABLE_BYTES_MAX {
-                    return Err(fail(ParseErrorKind::Limit { what: "bytes", limit: VARIABLE_BYTES_MAX }));
+                if end > limit {
+                    return Err(fail(ParseErrorKind::Limit { what: "bytes", limit }));
                 }
                 *total = end as u32;
                 if word == ".shared" {

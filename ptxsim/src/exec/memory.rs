@@ -25,8 +25,10 @@ struct Finder<'m> {
 }
 
 impl<'m> Finder<'m> {
+    /// `bytes` is a power of two.
+    #[inline(always)]
     fn global(&mut self, address: u64, bytes: u32) -> Result<(&'m Allocation, usize), FaultKind> {
-        if address % u64::from(bytes) != 0 {
+        if address & (u64::from(bytes) - 1) != 0 {
             return Err(FaultKind::Misaligned { space: Space::Global, address, bytes });
         }
         if let Some(last) = self.last
@@ -47,7 +49,7 @@ impl<'m> Finder<'m> {
 
 /// A plain array of bytes: local memory of a lane, parameters.
 fn plain(space: Space, size: usize, address: u64, bytes: u32) -> Result<usize, FaultKind> {
-    if address % u64::from(bytes) != 0 {
+    if address & (u64::from(bytes) - 1) != 0 {
         return Err(FaultKind::Misaligned { space, address, bytes });
     }
     if address >= size as u64 || u64::from(bytes) > size as u64 - address {

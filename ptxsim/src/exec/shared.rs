@@ -143,7 +143,7 @@ impl Shared {
     #[inline(always)]
     pub(super) fn offset(&self, address: u64, bytes: u32) -> Result<usize, FaultKind> {
         let offset = address as usize;
-        if address % u64::from(bytes) != 0 {
+        if address & (u64::from(bytes) - 1) != 0 {
             return Err(FaultKind::Misaligned { space: Space::Shared, address, bytes });
         }
         if address >= self.bytes.len() as u64 || self.bytes.len() - offset < bytes as usize {

@@ -94,21 +94,22 @@ pub(super) fn ldmatrix(
             block.shared.touch(w.index, offset, 16, Touch::Read).map_err(check)?;
             bytes.copy_from_slice(&block.shared.bytes[offset..offset + 16]);
         }
-        let half = |row: usize, column: usize| {
-            u32::from(u16::from_le_bytes([rows[row][2 * column], rows[row][2 * column + 1]]))
-        };
-        w.r[d[matrix] as usize] = if trans {
-            std::array::from_fn(|lane| {
+        let mut words = [0u32; LANES];
+        for (row, bytes) in rows.iter().enumerate() {
+            for (column, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                words[row * 4 + column] = u32::from_le_bytes(*word);
+            }
+        }
+        if trans {
+            let half = |row: usize, column: usize| words[row * 4 + column / 2] >> (column % 2 * 16) & 0xffff;
+            let mut turned = [0u32; LANES];
+            for (lane, word) in turned.iter_mut().enumerate() {
                 let (column, row) = (lane / 4, lane % 4 * 2);
-                half(row, column) | half(row + 1, column) << 16
-            })
-        } else {
-            std::array::from_fn(|lane| {
-                let (row, word) = (lane / 4, lane % 4 * 4);
-                let [a, b, c, d] = [0, 1, 2, 3].map(|i| rows[row][word + i]);
-                u32::from_le_bytes([a, b, c, d])
-            })
-        };
+                *word = half(row, column) | half(row + 1, column) << 16;
+            }
+            words = turned;
+        }
+        w.r[d[matrix] as usize] = words;
     }
     let mask = ((1u64 << (8 * count)) - 1) as u32;
     block.shared.count_banks(block.pc, &addresses, mask, 16);
