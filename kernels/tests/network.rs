@@ -96,6 +96,25 @@ fn gradients_of_more_features_than_a_chunk_holds() {
 }
 
 #[test]
+#[ignore = "the process of the next test"]
+fn on_hopper() {
+    assert_eq!(device().capability(), (9, 0));
+    compare("live-1x64-x2", CHARBONNIER);
+}
+
+/// With compute capability 9.0 the wgmma kernels take the place of the others. The stand-in reads its settings once a process.
+#[test]
+fn gradients_on_hopper() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "on_hopper", "--ignored", "--nocapture"])
+        .env("PTXSIM_DEVICE_SM", "9.0")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success() && said[0].contains("1 passed"), "{}\n{}", said[0], said[1]);
+}
+
+#[test]
 fn outputs() {
     for name in ["live-1x8-x1", "live-4x16-x2", "live-1x48-x4", "edsr-1x24-x3", "edsr-1x8-x4"] {
         let batch = Batch::new(name, 3, 7);

@@ -58,6 +58,29 @@ fn graphs_compute_what_single_launches_compute_and_twice_the_same() {
 }
 
 #[test]
+#[ignore = "the processes of the next test"]
+fn print_bits() {
+    let (weights, average, losses) = run(&Batch::new("live-1x16-x2", 3, 8), Options::default(), 3);
+    println!("bits: {weights:x?} {average:x?} {losses:x?}");
+}
+
+/// Whatever order a device runs warps in, the bits are the same. The stand-in reads its settings once a process.
+#[test]
+fn the_order_of_warps_changes_no_bit() {
+    let bits = ["forward", "reverse", "random:7/5"].map(|schedule| {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "print_bits", "--ignored", "--nocapture"])
+            .env("PTXSIM_SCHEDULE", schedule)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let bits = said.lines().find_map(|line| line.split_once("bits: ")).map(|(_, bits)| bits.to_owned());
+        bits.unwrap_or_else(|| panic!("{schedule}: {said}\n{}", String::from_utf8_lossy(&output.stderr)))
+    });
+    assert!(bits[0] == bits[1] && bits[0] == bits[2]);
+}
+
+#[test]
 fn ten_steps_are_the_oracles_and_a_reset_starts_over() {
     for name in ["live-2x16-x2", "edsr-1x16-x2", "live-1x24-x3"] {
         let batch = Batch::new(name, 2, 8);
