@@ -1,4 +1,5 @@
 //! The command line, as a user calls it.
+#![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
 use std::process::{Command, Output};
 

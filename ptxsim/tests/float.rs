@@ -1,4 +1,5 @@
 //! Floating point against bit patterns worked out by hand from IEEE 754 and the PTX ISA.
+#![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
 mod support;
 

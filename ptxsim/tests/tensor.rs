@@ -1,4 +1,5 @@
 //! Tensor-core instructions against products of small integers, which are exact, and fragments as the ISA draws them.
+#![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
 mod support;
 

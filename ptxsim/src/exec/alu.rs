@@ -407,7 +407,7 @@ fn binary32(w: &mut Warp, m: u32, op: Bin32, d: &u32, a: &u32, b: &u32) {
         Bin32::Sub16 => bin32!(w, m, d, a, b, |x, y| x.wrapping_sub(y) & 0xffff),
         Bin32::MulLo16 => bin32!(w, m, d, a, b, |x, y| x.wrapping_mul(y) & 0xffff),
         Bin32::MulHiS16 => bin32!(w, m, d, a, b, |x, y| u16((s16(x) * s16(y)) >> 16)),
-        Bin32::MulHiU16 => bin32!(w, m, d, a, b, |x, y| (x & 0xffff) * (y & 0xffff) >> 16),
+        Bin32::MulHiU16 => bin32!(w, m, d, a, b, |x, y| ((x & 0xffff) * (y & 0xffff)) >> 16),
         Bin32::MulWideS16 => bin32!(w, m, d, a, b, |x, y| (s16(x) * s16(y)) as u32),
         Bin32::MulWideU16 => bin32!(w, m, d, a, b, |x, y| (x & 0xffff) * (y & 0xffff)),
         Bin32::DivS16 => bin32!(w, m, d, a, b, |x, y| if y == 0 { 0xffff } else { u16(s16(x) / s16(y)) }),

@@ -341,7 +341,7 @@ impl<'a> Block<'a> {
         let all = self.shape.warps() * 32;
         let count = barrier.count.map_or(all, |count| w.r[count as usize][lane]);
         let bad = raise(lane, FaultKind::BadBarrier { barrier: id, count });
-        if id as usize >= BARRIERS || count == 0 || count % 32 != 0 || count > all {
+        if id as usize >= BARRIERS || count == 0 || !count.is_multiple_of(32) || count > all {
             return Err(bad);
         }
         let pc = self.pc;

@@ -280,7 +280,7 @@ fn convert(c: &Convert, bits: u64) -> u64 {
     if c.saturate {
         value = if value > 0.0 { value.min(1.0) } else { 0.0 };
     }
-    if c.relu && (value < 0.0 || value == 0.0) {
+    if c.relu && value <= 0.0 {
         value = 0.0;
     }
     match c.to {

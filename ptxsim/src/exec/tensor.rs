@@ -85,7 +85,7 @@ pub(super) fn ldmatrix(
     from: Address,
 ) -> Result<(), Raised> {
     let addresses = w.addresses(from);
-    for matrix in 0..usize::from(count) {
+    for (matrix, slot) in d.iter().enumerate().take(count.into()) {
         let mut rows = [[0u8; 16]; 8];
         for (row, bytes) in rows.iter_mut().enumerate() {
             let lane = matrix * 8 + row;
@@ -109,7 +109,7 @@ pub(super) fn ldmatrix(
             }
             words = turned;
         }
-        w.r[d[matrix] as usize] = words;
+        w.r[*slot as usize] = words;
     }
     let mask = ((1u64 << (8 * count)) - 1) as u32;
     block.shared.count_banks(block.pc, &addresses, mask, 16);
@@ -125,8 +125,8 @@ pub(super) fn stmatrix(
     to: Address,
 ) -> Result<(), Raised> {
     let addresses = w.addresses(to);
-    for matrix in 0..usize::from(count) {
-        let register = w.r[s[matrix] as usize];
+    for (matrix, slot) in s.iter().enumerate().take(count.into()) {
+        let register = w.r[*slot as usize];
         for row in 0..8 {
             let lane = matrix * 8 + row;
             let check = |kind| raise(lane, kind);
