@@ -30,33 +30,46 @@ template <int C>
 constexpr int PITCH = C == 16 ? 22 : 20;
 
 // acc[m] += the 3x3 convolution at 16 pixels. Lane l names pixel l % 16: its place at the first tap, its order for flip.
+// At few channels the arithmetic of addresses would outweigh the rest: what a row of taps shares is computed once.
 template <int C, int M, int PLACE_PITCH>
 __device__ __forceinline__ void convolve(float (&acc)[M][C / 8][4], const u32 (&place)[M], const u32 (&order)[M],
                                          u32 pixels, u32 weights, int lane) {
-  const u32 b_row = lane % 8 + lane / 16 * 8;
+  const u32 b_row = lane % 8 + lane / 16 * 8, b_eight = (lane / 8 % 2 ^ flip<C>(b_row)) << 4;
+  u32 b_at = weights + b_row * (C * 2), a_at[M], a_order[M];
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+    a_at[m] = pixels + place[m] * (C * 2);
+    a_order[m] = order[m];
+  }
 #pragma unroll 1
-  for (int tap = 0; tap < 9; tap++) {
-    u32 a_row[M], a_eight[M];
+  for (int ky = 0; ky < 3; ky++) {
 #pragma unroll
-    for (int m = 0; m < M; m++) {
-      a_row[m] = pixels + (place[m] + tap / 3 * PLACE_PITCH + tap % 3) * (C * 2);
-      a_eight[m] = (lane / 16 ^ flip<C>(order[m] + tap / 3 * HIDDEN + tap % 3)) << 4;
-    }
+    for (int kx = 0; kx < 3; kx++) {
+      u32 a_eight[M];
 #pragma unroll
-    for (int k = 0; k < C / 16; k++) {
-      u32 a[M][4];
+      for (int m = 0; m < M; m++) a_eight[m] = (lane / 16 ^ flip<C>(a_order[m] + kx)) << 4;
 #pragma unroll
-      for (int m = 0; m < M; m++) ldmatrix_x4(a[m], a_row[m] + (a_eight[m] ^ k * 32));
+      for (int k = 0; k < C / 16; k++) {
+        u32 a[M][4];
 #pragma unroll
-      for (int j = 0; j < C / 16; j++) {
-        u32 b[4];
-        ldmatrix_x4(b, weights + swizzled<C>(tap * C + j * 16 + b_row, 2 * k + lane / 8 % 2));
+        for (int m = 0; m < M; m++) ldmatrix_x4(a[m], a_at[m] + (a_eight[m] ^ k * 32) + kx * (C * 2));
 #pragma unroll
-        for (int m = 0; m < M; m++) {
-          mma_m16n8k16(acc[m][2 * j], a[m], b[0], b[1]);
-          mma_m16n8k16(acc[m][2 * j + 1], a[m], b[2], b[3]);
+        for (int j = 0; j < C / 16; j++) {
+          u32 b[4];
+          ldmatrix_x4(b, b_at + (b_eight ^ k * 32) + (kx * C + j * 16) * (C * 2));
+#pragma unroll
+          for (int m = 0; m < M; m++) {
+            mma_m16n8k16(acc[m][2 * j], a[m], b[0], b[1]);
+            mma_m16n8k16(acc[m][2 * j + 1], a[m], b[2], b[3]);
+          }
         }
       }
+    }
+    b_at += 3 * C * (C * 2);
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+      a_at[m] += PLACE_PITCH * (C * 2);
+      a_order[m] += HIDDEN;
     }
   }
 }
@@ -197,24 +210,31 @@ __device__ __forceinline__ void resblock(const half* __restrict__ x, const half*
   }
 }
 
-// The sums over ROWS rows of 16 pixels of gradient times input, for one tap: acc += a^T * b. `a_at` and `b_at` name the bytes of
-// pixel (row, column) of the tile and one eight of its channels; the sum of a's 16 channels
-// m_bias alone goes to acc_bias.
-template <int C, int ROWS, class A, class B>
+// The sums over ROWS rows of 16 pixels of gradient times input, for one tap: acc += a^T * b; the sum of a's 16 channels m_bias
+// alone goes to acc_bias. `a` and `b` are the bytes of this lane's pixel in the first row, `a_order` and `b_order` its order for
+// flip. Four rows on, the flip is the same: 4*HIDDEN is a multiple of 8.
+template <int C, int ROWS, int A_PITCH, int B_PITCH>
 __device__ __forceinline__ void grad_weights(float (&acc)[C / 16][C / 8][4], float (&acc_bias)[4], int m_bias, int lane,
-                                             A a_at, B b_at) {
-#pragma unroll(C == 16 ? 4 : 2)
+                                             u32 a_at, u32 a_order, u32 b_at, u32 b_order) {
+  u32 a_row[4], b_row[4];
+#pragma unroll
+  for (int row = 0; row < 4; row++) {
+    a_row[row] = a_at + row * A_PITCH * (C * 2) + ((lane / 8 % 2 ^ flip<C>(a_order + row * HIDDEN)) << 4);
+    b_row[row] = b_at + row * B_PITCH * (C * 2) + ((lane / 16 ^ flip<C>(b_order + row * HIDDEN)) << 4);
+  }
+#pragma unroll
   for (int row = 0; row < ROWS; row++) {
     u32 a[C / 16][4];
 #pragma unroll
     for (int m = 0; m < C / 16; m++) {
-      ldmatrix_x4_trans(a[m], a_at(row, lane % 8 + lane / 16 * 8, 2 * m + lane / 8 % 2));
+      // Tables begin at multiples of C*2 bytes, so that the chunk is in the address's bits below.
+      ldmatrix_x4_trans(a[m], (a_row[row % 4] ^ m * 32) + row / 4 * 4 * A_PITCH * (C * 2));
       if (m == m_bias) mma_m16n8k16(acc_bias, a[m], ONES, ONES);
     }
 #pragma unroll
     for (int j = 0; j < C / 16; j++) {
       u32 b[4];
-      ldmatrix_x4_trans(b, b_at(row, lane % 16, 2 * j + lane / 16));
+      ldmatrix_x4_trans(b, (b_row[row % 4] ^ j * 32) + row / 4 * 4 * B_PITCH * (C * 2));
 #pragma unroll
       for (int m = 0; m < C / 16; m++) {
         mma_m16n8k16(acc[m][2 * j], a[m], b[0], b[1]);
@@ -315,30 +335,19 @@ __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const
         }
       }
     }
-    auto of_tap = [&](u32 table) {
-      return [=](int row, int column, u32 eight) {
-        return table + swizzled<C>((row + ky) * HIDDEN + column + kx, eight);
-      };
-    };
-    grad_weights<C, ROWS>(
-        acc_w2, acc_bias, warp - C / 16, lane,
-        [&](int row, int column, u32 eight) {
-          const int py = row + 2, px = column + 2;
-          return at_gy + (py * PITCH<C> + px) * (C * 2) + ((eight ^ flip<C>(py * HIDDEN + px)) << 4);
-        },
-        of_tap(at_hidden));
+    const u32 column = lane % 8 + lane / 16 * 8;  // of a; of b it is lane % 16
+    const u32 of_tap = ky * HIDDEN + kx + lane % 16;
+    grad_weights<C, ROWS, PITCH<C>, HIDDEN>(acc_w2, acc_bias, warp - C / 16, lane,
+                                            at_gy + (2 * PITCH<C> + 2 + column) * (C * 2), 2 * HIDDEN + 2 + column,
+                                            at_hidden + of_tap * (C * 2), of_tap);
     __syncthreads();  // gh is whole; all are done with gy and hidden
     const int next = tile + gridDim.x;
     if (next < tiles) {
       load_gy(next);
       load_hidden(next);
     }
-    grad_weights<C, ROWS>(
-        acc_w1, acc_bias, warp, lane,
-        [&](int row, int column, u32 eight) {
-          return at_gh + swizzled<C>((row + 1) * HIDDEN + column + 1, eight);
-        },
-        of_tap(at_x));
+    grad_weights<C, ROWS, HIDDEN, HIDDEN>(acc_w1, acc_bias, warp, lane, at_gh + (HIDDEN + 1 + column) * (C * 2),
+                                          HIDDEN + 1 + column, at_x + of_tap * (C * 2), of_tap);
     constexpr int OWN = ROWS / 8;  // rows of gx a warp
     if (warp < 8) {
       float acc[OWN][C / 8][4] = {};
