@@ -74,19 +74,28 @@ __device__ __forceinline__ void convolve(float (&acc)[M][C / 8][4], const u32 (&
   }
 }
 
-// A tile of ROWS rows and RIM pixels around it, rows PLACE_PITCH pixels apart in shared memory.
+// Where a tile of ROWS rows lies. Made once a tile: integer division by sizes that are known late is some twenty instructions.
+struct Place {
+  int x0, y0;
+  size_t pixel0;  // of its picture
+};
+template <int ROWS>
+__device__ __forceinline__ Place place_of(int tile, int h, int w_) {
+  const int tiles_x = (w_ + TILE - 1) / TILE, tiles_y = (h + ROWS - 1) / ROWS, row = tile / tiles_x;
+  return Place{(tile - row * tiles_x) * TILE, row % tiles_y * ROWS, (size_t)(row / tiles_y) * h * w_};
+}
+
+// The tile and RIM pixels around it, rows PITCH pixels apart in shared memory.
 template <int C, int ROWS, int RIM, int PLACE_PITCH, int COUNT>
-__device__ __forceinline__ void load_tile(const half* from, int tile, u32 to, int h, int w_) {
+__device__ __forceinline__ void load_tile(const half* from, const Place& tile, u32 to, int h, int w_) {
   constexpr int EIGHTS = C / 8, SIDE = TILE + 2 * RIM;
-  const int tiles_x = (w_ + TILE - 1) / TILE, tiles_y = (h + ROWS - 1) / ROWS;
-  const int x0 = tile % tiles_x * TILE - RIM, y0 = tile / tiles_x % tiles_y * ROWS - RIM;
-  const size_t pixel0 = (size_t)(tile / tiles_x / tiles_y) * h * w_;
 #pragma unroll 1
   for (int i = threadIdx.x; i < (ROWS + 2 * RIM) * SIDE * EIGHTS; i += COUNT) {
-    const int p = i / EIGHTS, eight = i % EIGHTS, py = p / SIDE, px = p % SIDE, iy = y0 + py, ix = x0 + px;
+    const int p = i / EIGHTS, eight = i % EIGHTS, py = p / SIDE, px = p % SIDE;
+    const int iy = tile.y0 + py - RIM, ix = tile.x0 + px - RIM;
     const bool inside = (u32)iy < (u32)h && (u32)ix < (u32)w_;
     cp_async16(to + (py * PLACE_PITCH + px) * (C * 2) + ((eight ^ flip<C>(py * HIDDEN + px)) << 4),
-               inside ? from + (pixel0 + (size_t)iy * w_ + ix) * C + eight * 8 : from, inside);
+               inside ? from + (tile.pixel0 + (size_t)iy * w_ + ix) * C + eight * 8 : from, inside);
   }
 }
 
@@ -119,15 +128,15 @@ __device__ __forceinline__ void resblock(const half* __restrict__ x, const half*
   auto channels_at = [&](u32 order) { return ((t * J / 4) ^ flip<C>(order)) * 16 + t * J % 4 * 4; };
 
   const int tiles_x = (w_ + TILE - 1) / TILE, tiles_y = (h + TILE - 1) / TILE, tiles = n * tiles_y * tiles_x;
-  auto load_x = [&](int tile) { load_tile<C, TILE, 2, PITCH<C>, THREADS>(x, tile, at_x, h, w_); };
+  auto load_x = [&](const Place& at) { load_tile<C, TILE, 2, PITCH<C>, THREADS>(x, at, at_x, h, w_); };
   load_weights<C, THREADS>(w1, w2, at_w);
-  if (blockIdx.x < tiles) load_x(blockIdx.x);
+  Place next = place_of<TILE>(blockIdx.x, h, w_);
+  if (blockIdx.x < tiles) load_x(next);
   cp_async_commit();
 
 #pragma unroll 1
   for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const int x0 = tile % tiles_x * TILE, y0 = tile / tiles_x % tiles_y * TILE;
-    const size_t pixel0 = (size_t)(tile / tiles_x / tiles_y) * h * w_;
+    const auto [x0, y0, pixel0] = next;
     cp_async_wait<0>();
     __syncthreads();
 
@@ -153,7 +162,8 @@ __device__ __forceinline__ void resblock(const half* __restrict__ x, const half*
       }
     }
     __syncthreads();  // all have read this tile's x, and the last tile's hidden
-    if (tile + gridDim.x < tiles) load_x(tile + gridDim.x);
+    next = place_of<TILE>(tile + gridDim.x, h, w_);
+    if (tile + gridDim.x < tiles) load_x(next);
     cp_async_commit();
 
     float b[2 * J];
@@ -287,14 +297,17 @@ __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const
   auto channels_at = [&](u32 order) { return ((t * J / 4) ^ flip<C>(order)) * 16 + t * J % 4 * 4; };
 
   const int tiles_x = (w_ + TILE - 1) / TILE, tiles_y = (h + ROWS - 1) / ROWS, tiles = n * tiles_y * tiles_x;
-  auto load_gy = [&](int tile) { load_tile<C, ROWS, 2, PITCH<C>, GRAD_THREADS>(gy, tile, at_gy, h, w_); };
-  auto load_hidden = [&](int tile) { load_tile<C, ROWS, 1, HIDDEN, GRAD_THREADS>(hidden, tile, at_hidden, h, w_); };
-  auto load_inputs = [&](int tile) { load_tile<C, ROWS, 1, HIDDEN, GRAD_THREADS>(x, tile, at_x, h, w_); };
+  auto load_gy = [&](const Place& at) { load_tile<C, ROWS, 2, PITCH<C>, GRAD_THREADS>(gy, at, at_gy, h, w_); };
+  auto load_hidden = [&](const Place& at) {
+    load_tile<C, ROWS, 1, HIDDEN, GRAD_THREADS>(hidden, at, at_hidden, h, w_);
+  };
+  auto load_inputs = [&](const Place& at) { load_tile<C, ROWS, 1, HIDDEN, GRAD_THREADS>(x, at, at_x, h, w_); };
   load_weights<C, GRAD_THREADS>(wt2, wt1, at_w);
+  Place next = place_of<ROWS>(blockIdx.x, h, w_);
   if (blockIdx.x < tiles) {
-    load_gy(blockIdx.x);
-    load_hidden(blockIdx.x);
-    load_inputs(blockIdx.x);
+    load_gy(next);
+    load_hidden(next);
+    load_inputs(next);
   }
   cp_async_commit();
 
@@ -302,8 +315,7 @@ __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const
   const int ky = warp / 3, kx = warp % 3;
 #pragma unroll 1
   for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const int x0 = tile % tiles_x * TILE, y0 = tile / tiles_x % tiles_y * ROWS;
-    const size_t pixel0 = (size_t)(tile / tiles_x / tiles_y) * h * w_;
+    const auto [x0, y0, pixel0] = next;
     cp_async_wait<0>();
     __syncthreads();
 
@@ -341,8 +353,9 @@ __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const
                                             at_gy + (2 * PITCH<C> + 2 + column) * (C * 2), 2 * HIDDEN + 2 + column,
                                             at_hidden + of_tap * (C * 2), of_tap);
     __syncthreads();  // gh is whole; all are done with gy and hidden
-    const int next = tile + gridDim.x;
-    if (next < tiles) {
+    const bool more = tile + gridDim.x < tiles;
+    next = place_of<ROWS>(tile + gridDim.x, h, w_);
+    if (more) {
       load_gy(next);
       load_hidden(next);
     }
@@ -375,7 +388,7 @@ __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const
       }
     }
     __syncthreads();  // all are done with x and gh
-    if (next < tiles) load_inputs(next);
+    if (more) load_inputs(next);
     cp_async_commit();
   }
   store_parts<C>(acc_w1, acc_bias, part1, part_bias1, warp, warp, lane);
