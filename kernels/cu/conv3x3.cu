@@ -8,11 +8,11 @@
 //         3.0 TB/s. At 64 of 48x48, no add, no mask: 16 to 16 9.4 MB, 3.1 us; 32 to 32 6.3 us; 64 to 64 10.9 GFLOP, 13.8 us
 // Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/conv3x3.rs
 //
-// The data gradient is the same operation: x is the gradient by y, w is `wt` (taps turned round, transposed), mask is what
-// the ReLU before this layer put out.
+// The data gradient is the same operation: x is the gradient by y, w is `wt` (taps turned round, transposed), mask is
+// what the ReLU before this layer put out.
 //
-// Implicit GEMM: M = 8x16 pixels, N output channels, K input channels a tap. Warp i computes rows 2i and 2i+1 of the tile,
-// all N channels. A tap's A operand is the same tile in shared memory, seen from another pixel.
+// Implicit GEMM: M = 8x16 pixels, N output channels, K input channels a tap. Warp i computes rows 2i and 2i+1 of the
+// tile, all N channels. A tap's A operand is the same tile in shared memory, seen from another pixel.
 #include "gpu.cuh"
 
 constexpr int TILE_H = 8, TILE_W = 16, THREADS = 128;

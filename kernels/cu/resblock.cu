@@ -13,11 +13,11 @@
 //         4.7 us and 7.9 us, C=32 9.4 us and 15.9 us
 // Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/resblock.rs
 //
-// Two layers apart are bound by memory: hidden is written and read again, x read twice; backward gy, gh, hidden and x are all
-// read twice. Here a block of threads holds both layers' weights in shared memory and goes from tile to tile: of x it reads
-// two pixels more on each side, from which it computes hidden with one more, in shared memory too. Backward it does so with gy
-// and gh, which never leaves shared memory; sums over pixels stay in registers until the last tile. What the next tile needs
-// arrives while this one is computed.
+// Two layers apart are bound by memory: hidden is written and read again, x read twice; backward gy, gh, hidden and x
+// are all read twice. Here a block of threads holds both layers' weights in shared memory and goes from tile to tile:
+// of x it reads two pixels more on each side, from which it computes hidden with one more, in shared memory too.
+// Backward it does so with gy and gh, which never leaves shared memory; sums over pixels stay in registers until the
+// last tile. What the next tile needs arrives while this one is computed.
 #include "gpu.cuh"
 
 constexpr int TILE = 16, THREADS = 256, GRAD_THREADS = 9 * 32;
@@ -25,12 +25,14 @@ constexpr u32 ONES = 0x3C003C00;  // two halves of 1.0
 constexpr int HIDDEN = TILE + 2, HIDDEN_PIXELS = HIDDEN * HIDDEN, HALO = TILE + 4;
 
 // Pixels from row to row of the tile of x. An ldmatrix takes 8 pixels of hidden in succession, across the end of a row
-// too: so the swizzle goes by the order of pixels in hidden, and the pitch must equal HIDDEN modulo the pixels in 128 B.
+// too: so the swizzle goes by the order of pixels in hidden, and the pitch must equal HIDDEN modulo the pixels in 128
+// B.
 template <int C>
 constexpr int PITCH = C == 16 ? 22 : 20;
 
-// acc[m] += the 3x3 convolution at 16 pixels. Lane l names pixel l % 16: its place at the first tap, its order for flip.
-// At few channels the arithmetic of addresses would outweigh the rest: what a row of taps shares is computed once.
+// acc[m] += the 3x3 convolution at 16 pixels. Lane l names pixel l % 16: its place at the first tap, its order for
+// flip. At few channels the arithmetic of addresses would outweigh the rest: what a row of taps shares is computed
+// once.
 template <int C, int M, int PLACE_PITCH>
 __device__ __forceinline__ void convolve(float (&acc)[M][C / 8][4], const u32 (&place)[M], const u32 (&order)[M],
                                          u32 pixels, u32 weights, int lane) {
@@ -74,7 +76,8 @@ __device__ __forceinline__ void convolve(float (&acc)[M][C / 8][4], const u32 (&
   }
 }
 
-// Where a tile of ROWS rows lies. Made once a tile: integer division by sizes that are known late is some twenty instructions.
+// Where a tile of ROWS rows lies. Made once a tile: integer division by sizes that are known late is some twenty
+// instructions.
 struct Place {
   int x0, y0;
   size_t pixel0;  // of its picture
@@ -99,8 +102,8 @@ __device__ __forceinline__ void load_tile(const half* from, const Place& tile, u
   }
 }
 
-// Both layers' weights, the second behind the first. As in conv3x3.cu, rows are dealt out so that a lane's channels of a
-// result are neighbours in memory.
+// Both layers' weights, the second behind the first. As in conv3x3.cu, rows are dealt out so that a lane's channels of
+// a result are neighbours in memory.
 template <int C, int COUNT>
 __device__ __forceinline__ void load_weights(const half* first, const half* second, u32 to) {
   constexpr int EIGHTS = C / 8, J = C / 8;
@@ -220,9 +223,9 @@ __device__ __forceinline__ void resblock(const half* __restrict__ x, const half*
   }
 }
 
-// The sums over ROWS rows of 16 pixels of gradient times input, for one tap: acc += a^T * b; the sum of a's 16 channels m_bias
-// alone goes to acc_bias. `a` and `b` are the bytes of this lane's pixel in the first row, `a_order` and `b_order` its order for
-// flip. Four rows on, the flip is the same: 4*HIDDEN is a multiple of 8.
+// The sums over ROWS rows of 16 pixels of gradient times input, for one tap: acc += a^T * b; the sum of a's 16 channels
+// m_bias alone goes to acc_bias. `a` and `b` are the bytes of this lane's pixel in the first row, `a_order` and
+// `b_order` its order for flip. Four rows on, the flip is the same: 4*HIDDEN is a multiple of 8.
 template <int C, int ROWS, int A_PITCH, int B_PITCH>
 __device__ __forceinline__ void grad_weights(float (&acc)[C / 16][C / 8][4], float (&acc_bias)[4], int m_bias, int lane,
                                              u32 a_at, u32 a_order, u32 b_at, u32 b_order) {
@@ -278,7 +281,8 @@ __device__ __forceinline__ void store_parts(const float (&acc)[C / 16][C / 8][4]
 }
 
 // All gradients of a block at once. Nine warps, for each has a tap of the weight gradients. Seven of them (six at C=32)
-// compute gh, 16*M pixels each, and eight gx. At C=32 a tile has 8 rows: 16 would take more shared memory than sm_86 has.
+// compute gh, 16*M pixels each, and eight gx. At C=32 a tile has 8 rows: 16 would take more shared memory than sm_86
+// has.
 template <int C>
 __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const half* __restrict__ x,
                                               const half* __restrict__ hidden, const half* __restrict__ wt1,
