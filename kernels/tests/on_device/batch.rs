@@ -13,11 +13,11 @@ use hone_model::{Arch, Weights};
 /// The usual loss.
 pub const CHARBONNIER: Loss = Loss::Charbonnier { eps: 1e-3 };
 
-/// The stand-in's device, with the kernels that it has compiled so far.
+/// The device, with the kernels that it has compiled so far.
 pub fn device() -> Arc<Device> {
     static DEVICE: OnceLock<Arc<Device>> = OnceLock::new();
     let open = || {
-        hone_ptxsim_libcuda::preload().unwrap();
+        super::on_device::preload();
         Device::open(0).unwrap()
     };
     DEVICE.get_or_init(open).clone()
