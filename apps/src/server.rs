@@ -98,7 +98,10 @@ impl Options {
             Backend::Auto => match self.cuda(&weights) {
                 Ok(trainer) => Box::new(trainer),
                 Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "CUDA cannot take this network, the CPU trains");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "CUDA cannot take this network, the CPU trains"
+                    );
                     cpu(weights)
                 }
             },
