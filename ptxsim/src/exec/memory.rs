@@ -127,11 +127,50 @@ fn extend(value: u64, ty: Type, register: u8) -> u64 {
     ((value << shift) as i64 >> shift) as u64 & u64::MAX >> register
 }
 
+/// The allocation in which the accesses of all lanes lie, aligned, and their offsets; none if they are not that simple.
+fn together<'m>(
+    block: &Block<'m>,
+    addresses: &[u64; LANES],
+    mask: u32,
+    bytes: u32,
+) -> Option<(&'m Allocation, [usize; LANES])> {
+    let first = addresses[mask.trailing_zeros() as usize % LANES];
+    let allocation = block.view.find(first)?;
+    let last = allocation.bytes.checked_sub(u64::from(bytes))?;
+    let mut offsets = [0; LANES];
+    let mut inside = true;
+    for (lane, address) in addresses.iter().enumerate() {
+        // Lanes that do not take part read the first word, to no effect.
+        let offset = if mask >> lane & 1 == 1 { address.wrapping_sub(allocation.base) } else { 0 };
+        inside &= offset <= last && offset & (u64::from(bytes) - 1) == 0;
+        offsets[lane] = offset as usize;
+    }
+    inside.then_some((allocation, offsets))
+}
+
 pub(super) fn load(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Raised> {
     let Op::Load { target, ty, bytes: register, count, d, from } = op else { return Ok(()) };
     let addresses = w.addresses(*from);
     let width = ty.bytes() as usize;
     let total = ty.bytes() * u32::from(*count);
+    if *target == Target::Global
+        && (width == 4 || width == 2)
+        && *register != 8
+        && let Some((allocation, offsets)) = together(block, &addresses, mask, total)
+    {
+        for (i, slot) in d[..usize::from(*count)].iter().enumerate() {
+            let mut values = [0; LANES];
+            for (value, offset) in values.iter_mut().zip(&offsets) {
+                let offset = offset + i * width;
+                *value = allocation.load(offset & !3) >> (offset % 4 * 8);
+            }
+            if width == 2 {
+                values = values.map(|value| extend(u64::from(value & 0xffff), *ty, *register) as u32);
+            }
+            w.set32(*slot, &values, mask);
+        }
+        return Ok(());
+    }
     let mut finder = Finder { view: block.view, last: None };
     let mut shared = 0;
     for lane in lanes(mask) {
@@ -167,6 +206,19 @@ pub(super) fn store(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> 
     let addresses = w.addresses(*to);
     let width = ty.bytes() as usize;
     let total = ty.bytes() * u32::from(*count);
+    if *target == Target::Global
+        && width == 4
+        && *register == 4
+        && let Some((allocation, offsets)) = together(block, &addresses, mask, total)
+    {
+        for (i, slot) in s[..usize::from(*count)].iter().enumerate() {
+            let values = &w.r[*slot as usize];
+            for lane in lanes(mask) {
+                allocation.store(offsets[lane] + i * 4, values[lane]);
+            }
+        }
+        return Ok(());
+    }
     let mut finder = Finder { view: block.view, last: None };
     let mut shared = 0;
     for lane in lanes(mask) {

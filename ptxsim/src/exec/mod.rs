@@ -219,7 +219,8 @@ impl<'a> Run<'a> {
         let warps = (0..shape.warps())
             .map(|index| {
                 let left = shape.threads() - index * 32;
-                Warp::new(kernel, index, if left >= 32 { u32::MAX } else { (1 << left) - 1 })
+                let lanes = if left >= 32 { u32::MAX } else { (1 << left) - 1 };
+                Warp::new(kernel, index, lanes, &shape, self.globals)
             })
             .collect();
         let block = Block::new(kernel, self.view, self.params, shape, self.options);
@@ -250,7 +251,7 @@ impl<'a> Run<'a> {
         };
         let mut stats = if self.options.parallel && !self.kernel.global_atomics && blocks > 1 {
             // A few chunks a core: a worker's registers are set up once for many blocks.
-            let chunks = (rayon::current_num_threads() as u64 * 4).min(blocks);
+            let chunks = (rayon::current_num_threads() as u64 * 2).min(blocks);
             let chunk = |i: u64| {
                 let mut worker = self.worker();
                 (blocks * i / chunks..blocks * (i + 1) / chunks).for_each(|number| one(&mut worker, number));
@@ -273,7 +274,7 @@ impl<'a> Run<'a> {
         let [x, y, _] = self.shape.grid.map(u64::from);
         let ctaid = [(number % x) as u32, (number / x % y) as u32, (number / (x * y)) as u32];
         for warp in &mut worker.warps {
-            warp.start(self.kernel, &self.shape, ctaid, self.globals);
+            warp.start(self.kernel, &self.shape, ctaid);
         }
         let seed = match self.options.schedule {
             Schedule::Random(seed) => next_random(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
