@@ -163,7 +163,7 @@ fn asynchronous_copies_land_at_their_wait() {
     };
     assert_eq!(run(&body(0), 1, &input(32)).words, [0x0302_0100 + 0x0b0a_0908]);
     let fault = fault(&body(1), 1, &input(32));
-    assert_eq!(fault.kind, FaultKind::InFlight { address: 8, access: "read" });
+    assert_eq!(fault.kind, FaultKind::InFlight { address: 8, access: "read", copy_line: fault.line - 1 });
 }
 
 #[test]

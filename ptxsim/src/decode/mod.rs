@@ -1,9 +1,11 @@
 //! From words to instructions: names become slots, opcodes become operations.
 
 mod arithmetic;
+mod bits;
 mod control;
 mod data;
 mod memory;
+mod modifiers;
 mod operands;
 mod tensor;
 pub(crate) mod windows;
@@ -25,6 +27,8 @@ const LOCAL_BYTES_MAX: u64 = 512 << 10;
 
 /// Deepest nesting of braces.
 const DEPTH_MAX: usize = 64;
+
+use modifiers::Modifiers;
 
 type Result<T, E = ParseErrorKind> = std::result::Result<T, E>;
 
@@ -79,43 +83,6 @@ pub(crate) struct Body<'a, 'r> {
     sinks: [Option<Slot>; 3],
     grain: u32,
     global_atomics: bool,
-}
-
-/// The modifiers of a statement; each is to be taken by someone.
-struct Modifiers<'a>(Vec<&'a str>);
-
-impl<'a> Modifiers<'a> {
-    fn take(&mut self, name: &str) -> bool {
-        let at = self.0.iter().position(|modifier| *modifier == name);
-        at.map(|at| self.0.remove(at)).is_some()
-    }
-
-    fn take_of<T: Copy>(&mut self, names: &[(&str, T)]) -> Option<T> {
-        let at = self.0.iter().position(|modifier| names.iter().any(|(name, _)| name == modifier))?;
-        let found = self.0.remove(at);
-        names.iter().find(|(name, _)| *name == found).map(|(_, value)| *value)
-    }
-
-    fn need_of<T: Copy>(&mut self, names: &[(&str, T)]) -> Result<T> {
-        let all = || names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("|");
-        self.take_of(names)
-            .ok_or_else(|| ParseErrorKind::Modifier(self.0.first().map_or_else(all, |m| (*m).into())))
-    }
-
-    /// The last type.
-    fn ty(&mut self) -> Result<Type> {
-        let at = self.0.iter().rposition(|modifier| Type::from_name(modifier).is_some());
-        let at =
-            at.ok_or_else(|| ParseErrorKind::Modifier(self.0.last().copied().unwrap_or("a type").into()))?;
-        Ok(Type::from_name(self.0.remove(at)).unwrap_or(Type::B32))
-    }
-
-    fn finish(self) -> Result<()> {
-        match self.0.first() {
-            None => Ok(()),
-            Some(left) => Err(ParseErrorKind::Modifier((*left).into())),
-        }
-    }
 }
 
 impl<'a, 'r> Body<'a, 'r> {

@@ -1,9 +1,9 @@
-//! Loads, stores, atomics and `cp.async`.
+//! Loads, stores and atomics.
 
 use super::block::{Block, Raised, raise};
 use super::float;
 use super::shared::Touch;
-use super::warp::{Copy, LANES, Warp, lanes};
+use super::warp::{LANES, Warp, lanes};
 use crate::decode::windows::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use crate::error::{FaultKind, Space};
 use crate::memory::Allocation;
@@ -19,15 +19,19 @@ enum Place<'m> {
 }
 
 /// Finds what lanes name; remembers the allocation, since lanes mostly share it.
-struct Finder<'m> {
+pub(super) struct Finder<'m> {
     view: &'m crate::memory::View,
     last: Option<&'m Allocation>,
 }
 
 impl<'m> Finder<'m> {
+    pub(super) fn new(block: &Block<'m>) -> Self {
+        Self { view: block.view, last: None }
+    }
+
     /// `bytes` is a power of two.
     #[inline(always)]
-    fn global(&mut self, address: u64, bytes: u32) -> Result<(&'m Allocation, usize), FaultKind> {
+    pub(super) fn global(&mut self, address: u64, bytes: u32) -> Result<(&'m Allocation, usize), FaultKind> {
         if address & (u64::from(bytes) - 1) != 0 {
             return Err(FaultKind::Misaligned { space: Space::Global, address, bytes });
         }
@@ -171,7 +175,7 @@ pub(super) fn load(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> R
         }
         return Ok(());
     }
-    let mut finder = Finder { view: block.view, last: None };
+    let mut finder = Finder::new(block);
     let mut shared = 0;
     for lane in lanes(mask) {
         let check = |kind| raise(lane, kind);
@@ -196,7 +200,7 @@ pub(super) fn load(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> R
         }
     }
     if shared != 0 {
-        block.shared.count_banks(block.pc, &addresses, shared, total);
+        block.shared.count_banks(&addresses, shared, total);
     }
     Ok(())
 }
@@ -219,7 +223,7 @@ pub(super) fn store(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> 
         }
         return Ok(());
     }
-    let mut finder = Finder { view: block.view, last: None };
+    let mut finder = Finder::new(block);
     let mut shared = 0;
     for lane in lanes(mask) {
         let check = |kind| raise(lane, kind);
@@ -248,7 +252,7 @@ pub(super) fn store(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> 
         }
     }
     if shared != 0 {
-        block.shared.count_banks(block.pc, &addresses, shared, total);
+        block.shared.count_banks(&addresses, shared, total);
     }
     Ok(())
 }
@@ -311,7 +315,7 @@ pub(super) fn atom(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> R
     let Op::Atom { target, atom, ty, d, at, b, c } = op else { return Ok(()) };
     let addresses = w.addresses(*at);
     let width = ty.bytes() as usize;
-    let mut finder = Finder { view: block.view, last: None };
+    let mut finder = Finder::new(block);
     let mut shared = 0;
     for lane in lanes(mask) {
         let check = |kind| raise(lane, kind);
@@ -345,76 +349,7 @@ pub(super) fn atom(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> R
         }
     }
     if shared != 0 {
-        block.shared.count_banks(block.pc, &addresses, shared, ty.bytes());
+        block.shared.count_banks(&addresses, shared, ty.bytes());
     }
-    Ok(())
-}
-
-/// Issues a copy: what it will write is poison until it is waited for.
-pub(super) fn copy(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Raised> {
-    let Op::CpAsync { to, from, bytes, size } = op else { return Ok(()) };
-    let (to, from) = (w.addresses(*to), w.addresses(*from));
-    let mut copy = Copy { mask, group: w.groups, to: [0; LANES], from, size: [0; LANES], bytes: *bytes };
-    let mut finder = Finder { view: block.view, last: None };
-    for lane in lanes(mask) {
-        let check = |kind| raise(lane, kind);
-        let size = size.map_or(*bytes, |slot| w.r[slot as usize][lane]);
-        if size > *bytes {
-            return Err(check(FaultKind::Value(format!("cp.async of {size} bytes into {bytes}"))));
-        }
-        let offset = block.shared.offset(to[lane], *bytes).map_err(check)?;
-        if size > 0 {
-            finder.global(from[lane] & !(u64::from(*bytes) - 1), size.next_power_of_two()).map_err(check)?;
-        }
-        if from[lane] % u64::from(*bytes) != 0 {
-            let kind = FaultKind::Misaligned { space: Space::Global, address: from[lane], bytes: *bytes };
-            return Err(check(kind));
-        }
-        block.shared.depart(w.index, offset, *bytes).map_err(check)?;
-        block.shared.bytes[offset..offset + *bytes as usize].fill(0xff);
-        copy.to[lane] = offset as u32;
-        copy.size[lane] = size as u8;
-    }
-    block.shared.count_banks(block.pc, &to, mask, *bytes);
-    w.copies.push(copy);
-    Ok(())
-}
-
-/// Lets land what the lanes of `mask` wait for: all but the last `pending` groups, or all.
-pub(super) fn wait(
-    w: &mut Warp,
-    block: &mut Block<'_>,
-    pending: Option<u32>,
-    mask: u32,
-) -> Result<(), Raised> {
-    let mut copies = std::mem::take(&mut w.copies);
-    let mut finder = Finder { view: block.view, last: None };
-    for copy in &mut copies {
-        for lane in lanes(copy.mask & mask) {
-            let lands = pending.is_none_or(|pending| copy.group[lane] + pending < w.groups[lane]);
-            if !lands {
-                continue;
-            }
-            copy.mask &= !(1 << lane);
-            let check = |kind| raise(lane, kind);
-            let (offset, size) = (copy.to[lane] as usize, usize::from(copy.size[lane]));
-            block.shared.land(w.index, offset, copy.bytes).map_err(check)?;
-            let mut data = [0u8; 16];
-            if size > 0 {
-                let (allocation, from) =
-                    finder.global(copy.from[lane], (size as u32).next_power_of_two()).map_err(check)?;
-                for (i, word) in
-                    data[..size.next_multiple_of(4)].as_chunks_mut::<4>().0.iter_mut().enumerate()
-                {
-                    *word = allocation.load(from + i * 4).to_le_bytes();
-                }
-                data[size..].fill(0);
-            }
-            let bytes = copy.bytes as usize;
-            block.shared.bytes[offset..offset + bytes].copy_from_slice(&data[..bytes]);
-        }
-    }
-    copies.retain(|copy| copy.mask != 0);
-    w.copies = copies;
     Ok(())
 }

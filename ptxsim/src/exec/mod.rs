@@ -4,7 +4,9 @@ mod alu;
 mod bank;
 mod block;
 mod collective;
+mod copy;
 mod float;
+mod lane;
 mod memory;
 mod shared;
 mod tensor;
@@ -288,7 +290,7 @@ impl<'a> Run<'a> {
         worker.stats.macs += worker.block.macs - before_macs;
         ran.map_err(|(warp, raised)| {
             let (lane, kind) = *raised;
-            let (line, text) = self.kernel.places[worker.block.pc as usize].clone();
+            let (line, text) = self.kernel.places[worker.block.shared.pc as usize].clone();
             let thread = self.shape.thread(warp, lane);
             Box::new(Fault { kernel: self.kernel.name.clone(), line, text, block: ctaid, thread, kind })
         })

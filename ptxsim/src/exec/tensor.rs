@@ -112,7 +112,7 @@ pub(super) fn ldmatrix(
         w.r[*slot as usize] = words;
     }
     let mask = ((1u64 << (8 * count)) - 1) as u32;
-    block.shared.count_banks(block.pc, &addresses, mask, 16);
+    block.shared.count_banks(&addresses, mask, 16);
     Ok(())
 }
 
@@ -144,7 +144,7 @@ pub(super) fn stmatrix(
         }
     }
     let mask = ((1u64 << (8 * count)) - 1) as u32;
-    block.shared.count_banks(block.pc, &addresses, mask, 16);
+    block.shared.count_banks(&addresses, mask, 16);
     Ok(())
 }
 
@@ -177,7 +177,7 @@ pub(super) fn issue(w: &mut Warp, block: &Block<'_>, op: &Wgmma) -> Result<(), R
     }
     let op = Box::new(op.clone());
     let group = w.wgmma_groups;
-    w.wgmmas.push(PendingWgmma { op, pc: block.pc, group, a, a_registers, b, keep });
+    w.wgmmas.push(PendingWgmma { op, pc: block.shared.pc, group, a, a_registers, b, keep });
     Ok(())
 }
 
@@ -185,16 +185,16 @@ pub(super) fn issue(w: &mut Warp, block: &Block<'_>, op: &Wgmma) -> Result<(), R
 #[inline(always)]
 pub(super) fn wait(w: &mut Warp, block: &mut Block<'_>, pending: u32) -> Result<(), Raised> {
     let done = w.wgmma_groups.saturating_sub(pending);
-    let place = block.pc;
+    let place = block.shared.pc;
     for pending in std::mem::take(&mut w.wgmmas) {
         if pending.group >= done {
             w.wgmmas.push(pending);
             continue;
         }
-        block.pc = pending.pc;
+        block.shared.pc = pending.pc;
         multiply(w, block, &pending)?;
     }
-    block.pc = place;
+    block.shared.pc = place;
     for (first, values) in std::mem::take(&mut w.chains) {
         let op = w.wgmmas.iter().find(|pending| pending.op.d[0] == first);
         if op.is_some() {
