@@ -1,7 +1,8 @@
 //! Relays each stream untouched, trains on its patches and publishes the weights beside it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -97,7 +98,10 @@ impl Options {
             Backend::Auto => match self.cuda(&weights) {
                 Ok(trainer) => Box::new(trainer),
                 Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "CUDA cannot take this network, the CPU trains");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "CUDA cannot take this network, the CPU trains"
+                    );
                     cpu(weights)
                 }
             },
@@ -106,16 +110,25 @@ impl Options {
     }
 
     fn cuda(&self, weights: &Weights) -> Result<CudaTrainer> {
-        let device = Device::open(self.device)?;
-        Ok(CudaTrainer::new(&device, weights, hone_kernels::Options::default())?)
+        Ok(CudaTrainer::new(&device(self.device)?, weights, hone_kernels::Options::default())?)
     }
 
     /// Why the CPU trains although CUDA is preferred, if that is so.
     pub fn why_not_cuda(&self) -> Option<Unavailable> {
         match self.backend {
-            Backend::Auto => Device::open(self.device).err(),
+            Backend::Auto => device(self.device).err(),
             Backend::Cuda | Backend::Cpu => None,
         }
+    }
+}
+
+/// A device, opened once for all streams: the driver then compiles and holds the kernels once.
+fn device(ordinal: usize) -> Result<Arc<Device>, Unavailable> {
+    static OPEN: Mutex<BTreeMap<usize, Arc<Device>>> = Mutex::new(BTreeMap::new());
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    match open.get(&ordinal) {
+        Some(device) => Ok(device.clone()),
+        None => Ok(open.entry(ordinal).or_insert(Device::open(ordinal)?).clone()),
     }
 }
 

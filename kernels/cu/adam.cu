@@ -1,4 +1,4 @@
-// adam_begin: the step's loss; if its gradient is finite, counts the step; moves the loss scale
+// adam_begin: the step's loss; if that and its gradient are finite, counts the step; moves the loss scale
 // adam: unless the step is void, one step of Adam, the running average, and the weights as convolutions read them
 // adam_copy: those copies alone
 // Shapes  parts (count) f32 | layers (gridDim.y) Layer | grads, params, m, v, average f32, flat, as `Weights::params`
@@ -65,7 +65,7 @@ GPU_KERNEL __launch_bounds__(THREADS) adam_begin(const float* parts, int count, 
   if (threadIdx.x != 0) return;
   for (int i = 1; i < THREADS / 32; i++) sum += warps[i];
   const float loss = sum * inverse_values, scale = state->loss_scale;
-  const bool finite = state->overflow == 0 && fabsf(loss) <= FLOAT_MAX;
+  const bool finite_loss = fabsf(loss) <= FLOAT_MAX, finite = state->overflow == 0 && finite_loss;
   state->loss = loss;
   state->overflow = 0;
   state->is_void = !finite;
@@ -81,7 +81,8 @@ GPU_KERNEL __launch_bounds__(THREADS) adam_begin(const float* parts, int count, 
   } else {
     state->skipped++;
     state->good_steps = 0;
-    state->loss_scale = fmaxf(scale * 0.5f, LOSS_SCALE_MIN);
+    // A loss that is not finite is no fault of the scale, and would take it down where gradients vanish.
+    if (finite_loss) state->loss_scale = fmaxf(scale * 0.5f, LOSS_SCALE_MIN);
   }
 }
 

@@ -3,16 +3,16 @@
 // Launch  grid (ceil(W/16), ceil(H/8), n*cy/N)  block 128
 // Limits  K divides cx, N divides cy; K, N in {16,32,48,64}; any H, W >= 1; accumulates f32
 //         bias, add and mask may be null; add may be y
-// Budget  registers 168, shared 48 KiB, tensor cores
+// Budget  registers 128, shared 48 KiB, tensor cores
 // Cost    18*n*H*W*cx*cy flop; 2*n*H*W*(cx + cy), 2*n*H*W*cy more for add and for mask B; the larger floor at 790 TFLOP/s,
 //         3.0 TB/s. At 64 of 48x48, no add, no mask: 16 to 16 9.4 MB, 3.1 us; 32 to 32 6.3 us; 64 to 64 10.9 GFLOP, 13.8 us
 // Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/conv3x3.rs
 //
-// The data gradient is the same operation: x is the gradient by y, w is `wt` (taps turned round, transposed), mask is what
-// the ReLU before this layer put out.
+// The data gradient is the same operation: x is the gradient by y, w is `wt` (taps turned round, transposed), mask is
+// what the ReLU before this layer put out.
 //
-// Implicit GEMM: M = 8x16 pixels, N output channels, K input channels a tap. Warp i computes rows 2i and 2i+1 of the tile,
-// all N channels. A tap's A operand is the same tile in shared memory, seen from another pixel.
+// Implicit GEMM: M = 8x16 pixels, N output channels, K input channels a tap. Warp i computes rows 2i and 2i+1 of the
+// tile, all N channels. A tap's A operand is the same tile in shared memory, seen from another pixel.
 #include "gpu.cuh"
 
 constexpr int TILE_H = 8, TILE_W = 16, THREADS = 128;
@@ -48,12 +48,14 @@ __device__ __forceinline__ void conv3x3(const half* __restrict__ x, const half* 
       cp_async16(shared_x + swizzled<K>(p, eight), from, inside);
     }
   };
-  auto load_w = [&](int tap, int k0, int slot) {
-    for (int i = threadIdx.x; i < N * EIGHTS; i += THREADS) {
+  // Rows of the slots from `slot` on: N for each tap. N is a multiple of 16, so that flip is the same for all taps.
+  auto load_w = [&](int tap, int taps, int k0, int slot) {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < taps * (N * EIGHTS); i += THREADS) {
       const int row = i / EIGHTS, eight = i % EIGHTS, r = row % GROUP;
-      const int channel = channel0 + row - r + r % 8 / 2 * (2 * J) + r / 8 * 2 + r % 2;
+      const int channel = channel0 + row % N - r + r % 8 / 2 * (2 * J) + r / 8 * 2 + r % 2;
       cp_async16(shared_w + slot * TAP_BYTES + swizzled<K>(row, eight),
-                 w + ((size_t)tap * cy + channel) * cx + k0 + eight * 8, true);
+                 w + ((size_t)(tap + row / N) * cy + channel) * cx + k0 + eight * 8, true);
     }
   };
 
@@ -91,24 +93,23 @@ __device__ __forceinline__ void conv3x3(const half* __restrict__ x, const half* 
     if (k0 > 0) __syncthreads();  // the last chunk's tile has been read
     load_x(k0);
     if constexpr (RESIDENT) {
-#pragma unroll 1
-      for (int tap = 0; tap < 9; tap++) load_w(tap, k0, tap);
+      load_w(0, 9, k0, 0);
       cp_async_commit();
       cp_async_wait<0>();
       __syncthreads();
 #pragma unroll 1
       for (int tap = 0; tap < 9; tap++) multiply(tap, tap);
     } else {
-      load_w(0, k0, 0);
+      load_w(0, 1, k0, 0);
       cp_async_commit();
-      load_w(1, k0, 1);
+      load_w(1, 1, k0, 1);
       cp_async_commit();
 #pragma unroll 1
       for (int tap = 0; tap < 9; tap++) {
         cp_async_wait<1>();
         // All see tap's weights, and all are done with tap - 1, whose slot the next load takes.
         __syncthreads();
-        if (tap + 2 < 9) load_w(tap + 2, k0, (tap + 2) % 3);
+        if (tap + 2 < 9) load_w(tap + 2, 1, k0, (tap + 2) % 3);
         cp_async_commit();  // one group a tap, so that the wait above counts right
         multiply(tap, tap % 3);
       }
@@ -162,10 +163,8 @@ __device__ __forceinline__ void conv3x3(const half* __restrict__ x, const half* 
   }
 }
 
-// Four blocks on an SM cap the registers at 128, with which the largest two spill.
-#define BLOCKS_PER_SM(K, N) (K >= 48 && N == 64 ? 3 : 4)
 #define ENTRY(K, N) \
-  GPU_KERNEL __launch_bounds__(THREADS, BLOCKS_PER_SM(K, N)) conv3x3_k##K##_n##N( \
+  GPU_KERNEL __launch_bounds__(THREADS, 4) conv3x3_k##K##_n##N( \
       const half* x, const half* w, const float* bias, const half* add, const half* mask, half* y, int h, int w_, \
       int cx, int cy, float scale, int relu) { \
     conv3x3<K, N>(x, w, bias, add, mask, y, h, w_, cx, cy, scale, relu); \

@@ -8,22 +8,30 @@
 //         Parts at P = 128: 16 and 16 1.2 MB, 0.4 us; 64 and 64 18.9 MB, 6.3 us: let P fall as cx*cy grows
 // Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/conv3x3_grad_weights.rs
 //
-// GEMM over pixels: M output channels, N input channels, K pixels; a warp for each of the nine taps. All read the same tile
-// of gy, and of x the tile as seen from their tap. A pixel's channels lie in a row, so both operands come transposed.
-// Block p takes the tiles p*T/P to (p+1)*T/P of all T, in order, and nothing is added atomically: `reduce_grads` sums the
-// parts in the order of p, so that two runs agree bit for bit.
+// GEMM over pixels: M output channels, N input channels, K pixels; a warp for each of the nine taps. All read the same
+// tile of gy, and of x the tile as seen from their tap. A pixel's channels lie in a row, so both operands come
+// transposed. Block p takes the tiles p*T/P to (p+1)*T/P of all T, in order, and nothing is added atomically:
+// `reduce_grads` sums the parts in the order of p, so that two runs agree bit for bit.
 #include "gpu.cuh"
 
 constexpr int TILE_W = 16, HALO_W = TILE_W + 2, THREADS = 9 * 32;
 constexpr int SHARED_MAX = 48 * 1024;  // what a kernel may declare without asking the driver for more
 constexpr u32 ONES = 0x3C003C00;       // two halves of 1.0
 
+// From the first or second eight of a row to the same one `pairs` pairs on. Rows of 16, 32 and 64 channels begin at
+// multiples of their size, so that flip is an XOR of the address itself; of 48 it changes the lowest bit alone, which
+// pairs leave as it is.
+template <int C>
+__device__ __forceinline__ u32 next_eights(u32 address, int pairs) {
+  return C == 48 ? address + pairs * 32 : address ^ pairs * 32;
+}
+
 template <int K, int N>
 __device__ __forceinline__ void grad_weights(const half* __restrict__ x, const half* __restrict__ gy,
                                              float* __restrict__ part, float* __restrict__ part_bias, int n, int h,
                                              int w_, int cx, int cy) {
-  // A ring of tiles, all but one on their way: what is on its way bounds how fast a block can read. 8 rows a tile where three
-  // fit, else 4, with more of a halo.
+  // A ring of tiles, all but one on their way: what is on its way bounds how fast a block can read. 8 rows a tile where
+  // three fit, else 4, with more of a halo.
   constexpr int ROW_BYTES = HALO_W * K * 2 + TILE_W * N * 2, RIM_BYTES = 2 * HALO_W * K * 2;
   constexpr int TILE_H = 3 * (8 * ROW_BYTES + RIM_BYTES) <= SHARED_MAX ? 8 : 4;
   constexpr int X_BYTES = (TILE_H + 2) * HALO_W * K * 2, TILE_BYTES = TILE_H * ROW_BYTES + RIM_BYTES;
@@ -73,26 +81,36 @@ __device__ __forceinline__ void grad_weights(const half* __restrict__ x, const h
     const u32 tile_x = tiles + now, tile_gy = tile_x + X_BYTES;
     free = now;
     now = now == (SLOTS - 1) * TILE_BYTES ? 0 : now + TILE_BYTES;
+    // Quarters of A in the order of the fragment: channels +8 first, then pixels +8. The flip is the same in all rows
+    // of gy, 16 pixels each; in x, 18 pixels each, it is four rows on. So addresses are made for four rows, once a
+    // tile; but 64 by 64 channels have no registers left for that.
+    const u32 a_at = tile_gy + swizzled<N>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+    constexpr int ROWS = K * N == 64 * 64 ? 1 : TILE_H, FLIPS = ROWS < 4 ? ROWS : 4;
 #pragma unroll 1
-    for (int row = 0; row < TILE_H; row++) {  // 16 pixels, the K of one mma
-      u32 a[N / 16][4];
-      // Quarters of A (16 channels by 16 pixels) in the order of the fragment: channels +8 first, then pixels +8.
-      const u32 a_pixel = row * TILE_W + lane % 8 + lane / 16 * 8;
+    for (int row0 = 0; row0 < TILE_H; row0 += ROWS) {
+      u32 b_row[FLIPS];
 #pragma unroll
-      for (int m = 0; m < N / 16; m++) {
-        ldmatrix_x4_trans(a[m], tile_gy + swizzled<N>(a_pixel, 2 * m + lane / 8 % 2));
-        // Times ones it is the sum over pixels, the bias gradient: each of the first warps takes 16 channels.
-        if (tap == m) mma_m16n8k16(acc_bias, a[m], ONES, ONES);
+      for (int row = 0; row < FLIPS; row++) {
+        b_row[row] = tile_x + swizzled<K>((row0 + row + tap / 3) * HALO_W + tap % 3 + lane % 16, lane / 16);
       }
-      const u32 b_pixel = (row + tap / 3) * HALO_W + tap % 3 + lane % 16;
 #pragma unroll
-      for (int j = 0; j < K / 16; j++) {
-        u32 b[4];
-        ldmatrix_x4_trans(b, tile_x + swizzled<K>(b_pixel, 2 * j + lane / 16));
+      for (int row = 0; row < ROWS; row++) {  // 16 pixels, the K of one mma
+        u32 a[N / 16][4];
 #pragma unroll
         for (int m = 0; m < N / 16; m++) {
-          mma_m16n8k16(acc[m][2 * j], a[m], b[0], b[1]);
-          mma_m16n8k16(acc[m][2 * j + 1], a[m], b[2], b[3]);
+          ldmatrix_x4_trans(a[m], next_eights<N>(a_at, m) + (row0 + row) * (TILE_W * N * 2));
+          // Times ones it is the sum over pixels, the bias gradient: each of the first warps takes 16 channels.
+          if (tap == m) mma_m16n8k16(acc_bias, a[m], ONES, ONES);
+        }
+#pragma unroll
+        for (int j = 0; j < K / 16; j++) {
+          u32 b[4];
+          ldmatrix_x4_trans(b, next_eights<K>(b_row[row % FLIPS], j) + row / 4 * 4 * (HALO_W * K * 2));
+#pragma unroll
+          for (int m = 0; m < N / 16; m++) {
+            mma_m16n8k16(acc[m][2 * j], a[m], b[0], b[1]);
+            mma_m16n8k16(acc[m][2 * j + 1], a[m], b[2], b[3]);
+          }
         }
       }
     }

@@ -8,9 +8,9 @@
 //         At 64 of 48x48, 64 and 64: 10.9 GFLOP, 13.8 us; 18.9 MB of parts at P = 128, written and read again, 12.6 us
 // Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/conv3x3_grad_weights.rs
 //
-// As conv3x3_grad_weights.cu, which says what is summed in which order; but a warpgroup has a row of three taps. A, the tile
-// of gy, comes through registers, for three instructions use it: so shared memory is read half the time, not all of it.
-// Tiles lie in planes as in conv3x3_wgmma.cu; the 16 pixels of an instruction are two rows of the tile.
+// As conv3x3_grad_weights.cu, which says what is summed in which order; but a warpgroup has a row of three taps. A, the
+// tile of gy, comes through registers, for three instructions use it: so shared memory is read half the time, not all
+// of it. Tiles lie in planes as in conv3x3_wgmma.cu; the 16 pixels of an instruction are two rows of the tile.
 #include "gpu.cuh"
 
 constexpr int C = 64, EIGHTS = C / 8, THREADS = 3 * 128, STAGES = 3;

@@ -13,9 +13,9 @@
 // work, within what shared memory gives; pixels as A would need all of it. Weights of all taps stay in shared memory.
 // Three warpgroups go from tile to tile, each by its own barrier: one stores while the others multiply.
 //
-// Both operands lie in eight planes, one for each 8 channels, of 16 bytes a row, without swizzle: 8 rows in succession are
-// one core matrix of 128 bytes, and a tap's pixels are the same planes from another pixel on. Rows of the tile are 8 pixels,
-// one core matrix, so that one stride leads from each to the next.
+// Both operands lie in eight planes, one for each 8 channels, of 16 bytes a row, without swizzle: 8 rows in succession
+// are one core matrix of 128 bytes, and a tap's pixels are the same planes from another pixel on. Rows of the tile are
+// 8 pixels, one core matrix, so that one stride leads from each to the next.
 #include "gpu.cuh"
 
 constexpr int C = 64, EIGHTS = C / 8, GROUPS = 3, THREADS = GROUPS * 128;

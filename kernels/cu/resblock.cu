@@ -13,11 +13,11 @@
 //         4.7 us and 7.9 us, C=32 9.4 us and 15.9 us
 // Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/resblock.rs
 //
-// Two layers apart are bound by memory: hidden is written and read again, x read twice; backward gy, gh, hidden and x are all
-// read twice. Here a block of threads holds both layers' weights in shared memory and goes from tile to tile: of x it reads
-// two pixels more on each side, from which it computes hidden with one more, in shared memory too. Backward it does so with gy
-// and gh, which never leaves shared memory; sums over pixels stay in registers until the last tile. What the next tile needs
-// arrives while this one is computed.
+// Two layers apart are bound by memory: hidden is written and read again, x read twice; backward gy, gh, hidden and x
+// are all read twice. Here a block of threads holds both layers' weights in shared memory and goes from tile to tile:
+// of x it reads two pixels more on each side, from which it computes hidden with one more, in shared memory too.
+// Backward it does so with gy and gh, which never leaves shared memory; sums over pixels stay in registers until the
+// last tile. What the next tile needs arrives while this one is computed.
 #include "gpu.cuh"
 
 constexpr int TILE = 16, THREADS = 256, GRAD_THREADS = 9 * 32;
@@ -25,60 +25,85 @@ constexpr u32 ONES = 0x3C003C00;  // two halves of 1.0
 constexpr int HIDDEN = TILE + 2, HIDDEN_PIXELS = HIDDEN * HIDDEN, HALO = TILE + 4;
 
 // Pixels from row to row of the tile of x. An ldmatrix takes 8 pixels of hidden in succession, across the end of a row
-// too: so the swizzle goes by the order of pixels in hidden, and the pitch must equal HIDDEN modulo the pixels in 128 B.
+// too: so the swizzle goes by the order of pixels in hidden, and the pitch must equal HIDDEN modulo the pixels in 128
+// B.
 template <int C>
 constexpr int PITCH = C == 16 ? 22 : 20;
 
-// acc[m] += the 3x3 convolution at 16 pixels. Lane l names pixel l % 16: its place at the first tap, its order for flip.
+// acc[m] += the 3x3 convolution at 16 pixels. Lane l names pixel l % 16: its place at the first tap, its order for
+// flip. At few channels the arithmetic of addresses would outweigh the rest: what a row of taps shares is computed
+// once.
 template <int C, int M, int PLACE_PITCH>
 __device__ __forceinline__ void convolve(float (&acc)[M][C / 8][4], const u32 (&place)[M], const u32 (&order)[M],
                                          u32 pixels, u32 weights, int lane) {
-  const u32 b_row = lane % 8 + lane / 16 * 8;
+  const u32 b_row = lane % 8 + lane / 16 * 8, b_eight = (lane / 8 % 2 ^ flip<C>(b_row)) << 4;
+  u32 b_at = weights + b_row * (C * 2), a_at[M], a_order[M];
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+    a_at[m] = pixels + place[m] * (C * 2);
+    a_order[m] = order[m];
+  }
 #pragma unroll 1
-  for (int tap = 0; tap < 9; tap++) {
-    u32 a_row[M], a_eight[M];
+  for (int ky = 0; ky < 3; ky++) {
 #pragma unroll
-    for (int m = 0; m < M; m++) {
-      a_row[m] = pixels + (place[m] + tap / 3 * PLACE_PITCH + tap % 3) * (C * 2);
-      a_eight[m] = (lane / 16 ^ flip<C>(order[m] + tap / 3 * HIDDEN + tap % 3)) << 4;
-    }
+    for (int kx = 0; kx < 3; kx++) {
+      u32 a_eight[M];
 #pragma unroll
-    for (int k = 0; k < C / 16; k++) {
-      u32 a[M][4];
+      for (int m = 0; m < M; m++) a_eight[m] = (lane / 16 ^ flip<C>(a_order[m] + kx)) << 4;
 #pragma unroll
-      for (int m = 0; m < M; m++) ldmatrix_x4(a[m], a_row[m] + (a_eight[m] ^ k * 32));
+      for (int k = 0; k < C / 16; k++) {
+        u32 a[M][4];
 #pragma unroll
-      for (int j = 0; j < C / 16; j++) {
-        u32 b[4];
-        ldmatrix_x4(b, weights + swizzled<C>(tap * C + j * 16 + b_row, 2 * k + lane / 8 % 2));
+        for (int m = 0; m < M; m++) ldmatrix_x4(a[m], a_at[m] + (a_eight[m] ^ k * 32) + kx * (C * 2));
 #pragma unroll
-        for (int m = 0; m < M; m++) {
-          mma_m16n8k16(acc[m][2 * j], a[m], b[0], b[1]);
-          mma_m16n8k16(acc[m][2 * j + 1], a[m], b[2], b[3]);
+        for (int j = 0; j < C / 16; j++) {
+          u32 b[4];
+          ldmatrix_x4(b, b_at + (b_eight ^ k * 32) + (kx * C + j * 16) * (C * 2));
+#pragma unroll
+          for (int m = 0; m < M; m++) {
+            mma_m16n8k16(acc[m][2 * j], a[m], b[0], b[1]);
+            mma_m16n8k16(acc[m][2 * j + 1], a[m], b[2], b[3]);
+          }
         }
       }
     }
+    b_at += 3 * C * (C * 2);
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+      a_at[m] += PLACE_PITCH * (C * 2);
+      a_order[m] += HIDDEN;
+    }
   }
 }
 
-// A tile of ROWS rows and RIM pixels around it, rows PLACE_PITCH pixels apart in shared memory.
+// Where a tile of ROWS rows lies. Made once a tile: integer division by sizes that are known late is some twenty
+// instructions.
+struct Place {
+  int x0, y0;
+  size_t pixel0;  // of its picture
+};
+template <int ROWS>
+__device__ __forceinline__ Place place_of(int tile, int h, int w_) {
+  const int tiles_x = (w_ + TILE - 1) / TILE, tiles_y = (h + ROWS - 1) / ROWS, row = tile / tiles_x;
+  return Place{(tile - row * tiles_x) * TILE, row % tiles_y * ROWS, (size_t)(row / tiles_y) * h * w_};
+}
+
+// The tile and RIM pixels around it, rows PITCH pixels apart in shared memory.
 template <int C, int ROWS, int RIM, int PLACE_PITCH, int COUNT>
-__device__ __forceinline__ void load_tile(const half* from, int tile, u32 to, int h, int w_) {
+__device__ __forceinline__ void load_tile(const half* from, const Place& tile, u32 to, int h, int w_) {
   constexpr int EIGHTS = C / 8, SIDE = TILE + 2 * RIM;
-  const int tiles_x = (w_ + TILE - 1) / TILE, tiles_y = (h + ROWS - 1) / ROWS;
-  const int x0 = tile % tiles_x * TILE - RIM, y0 = tile / tiles_x % tiles_y * ROWS - RIM;
-  const size_t pixel0 = (size_t)(tile / tiles_x / tiles_y) * h * w_;
 #pragma unroll 1
   for (int i = threadIdx.x; i < (ROWS + 2 * RIM) * SIDE * EIGHTS; i += COUNT) {
-    const int p = i / EIGHTS, eight = i % EIGHTS, py = p / SIDE, px = p % SIDE, iy = y0 + py, ix = x0 + px;
+    const int p = i / EIGHTS, eight = i % EIGHTS, py = p / SIDE, px = p % SIDE;
+    const int iy = tile.y0 + py - RIM, ix = tile.x0 + px - RIM;
     const bool inside = (u32)iy < (u32)h && (u32)ix < (u32)w_;
     cp_async16(to + (py * PLACE_PITCH + px) * (C * 2) + ((eight ^ flip<C>(py * HIDDEN + px)) << 4),
-               inside ? from + (pixel0 + (size_t)iy * w_ + ix) * C + eight * 8 : from, inside);
+               inside ? from + (tile.pixel0 + (size_t)iy * w_ + ix) * C + eight * 8 : from, inside);
   }
 }
 
-// Both layers' weights, the second behind the first. As in conv3x3.cu, rows are dealt out so that a lane's channels of a
-// result are neighbours in memory.
+// Both layers' weights, the second behind the first. As in conv3x3.cu, rows are dealt out so that a lane's channels of
+// a result are neighbours in memory.
 template <int C, int COUNT>
 __device__ __forceinline__ void load_weights(const half* first, const half* second, u32 to) {
   constexpr int EIGHTS = C / 8, J = C / 8;
@@ -106,15 +131,15 @@ __device__ __forceinline__ void resblock(const half* __restrict__ x, const half*
   auto channels_at = [&](u32 order) { return ((t * J / 4) ^ flip<C>(order)) * 16 + t * J % 4 * 4; };
 
   const int tiles_x = (w_ + TILE - 1) / TILE, tiles_y = (h + TILE - 1) / TILE, tiles = n * tiles_y * tiles_x;
-  auto load_x = [&](int tile) { load_tile<C, TILE, 2, PITCH<C>, THREADS>(x, tile, at_x, h, w_); };
+  auto load_x = [&](const Place& at) { load_tile<C, TILE, 2, PITCH<C>, THREADS>(x, at, at_x, h, w_); };
   load_weights<C, THREADS>(w1, w2, at_w);
-  if (blockIdx.x < tiles) load_x(blockIdx.x);
+  Place next = place_of<TILE>(blockIdx.x, h, w_);
+  if (blockIdx.x < tiles) load_x(next);
   cp_async_commit();
 
 #pragma unroll 1
   for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const int x0 = tile % tiles_x * TILE, y0 = tile / tiles_x % tiles_y * TILE;
-    const size_t pixel0 = (size_t)(tile / tiles_x / tiles_y) * h * w_;
+    const auto [x0, y0, pixel0] = next;
     cp_async_wait<0>();
     __syncthreads();
 
@@ -140,7 +165,8 @@ __device__ __forceinline__ void resblock(const half* __restrict__ x, const half*
       }
     }
     __syncthreads();  // all have read this tile's x, and the last tile's hidden
-    if (tile + gridDim.x < tiles) load_x(tile + gridDim.x);
+    next = place_of<TILE>(tile + gridDim.x, h, w_);
+    if (tile + gridDim.x < tiles) load_x(next);
     cp_async_commit();
 
     float b[2 * J];
@@ -197,24 +223,31 @@ __device__ __forceinline__ void resblock(const half* __restrict__ x, const half*
   }
 }
 
-// The sums over ROWS rows of 16 pixels of gradient times input, for one tap: acc += a^T * b. `a_at` and `b_at` name the bytes of
-// pixel (row, column) of the tile and one eight of its channels; the sum of a's 16 channels
-// m_bias alone goes to acc_bias.
-template <int C, int ROWS, class A, class B>
+// The sums over ROWS rows of 16 pixels of gradient times input, for one tap: acc += a^T * b; the sum of a's 16 channels
+// m_bias alone goes to acc_bias. `a` and `b` are the bytes of this lane's pixel in the first row, `a_order` and
+// `b_order` its order for flip. Four rows on, the flip is the same: 4*HIDDEN is a multiple of 8.
+template <int C, int ROWS, int A_PITCH, int B_PITCH>
 __device__ __forceinline__ void grad_weights(float (&acc)[C / 16][C / 8][4], float (&acc_bias)[4], int m_bias, int lane,
-                                             A a_at, B b_at) {
-#pragma unroll(C == 16 ? 4 : 2)
+                                             u32 a_at, u32 a_order, u32 b_at, u32 b_order) {
+  u32 a_row[4], b_row[4];
+#pragma unroll
+  for (int row = 0; row < 4; row++) {
+    a_row[row] = a_at + row * A_PITCH * (C * 2) + ((lane / 8 % 2 ^ flip<C>(a_order + row * HIDDEN)) << 4);
+    b_row[row] = b_at + row * B_PITCH * (C * 2) + ((lane / 16 ^ flip<C>(b_order + row * HIDDEN)) << 4);
+  }
+#pragma unroll
   for (int row = 0; row < ROWS; row++) {
     u32 a[C / 16][4];
 #pragma unroll
     for (int m = 0; m < C / 16; m++) {
-      ldmatrix_x4_trans(a[m], a_at(row, lane % 8 + lane / 16 * 8, 2 * m + lane / 8 % 2));
+      // Tables begin at multiples of C*2 bytes, so that the chunk is in the address's bits below.
+      ldmatrix_x4_trans(a[m], (a_row[row % 4] ^ m * 32) + row / 4 * 4 * A_PITCH * (C * 2));
       if (m == m_bias) mma_m16n8k16(acc_bias, a[m], ONES, ONES);
     }
 #pragma unroll
     for (int j = 0; j < C / 16; j++) {
       u32 b[4];
-      ldmatrix_x4_trans(b, b_at(row, lane % 16, 2 * j + lane / 16));
+      ldmatrix_x4_trans(b, (b_row[row % 4] ^ j * 32) + row / 4 * 4 * B_PITCH * (C * 2));
 #pragma unroll
       for (int m = 0; m < C / 16; m++) {
         mma_m16n8k16(acc[m][2 * j], a[m], b[0], b[1]);
@@ -248,7 +281,8 @@ __device__ __forceinline__ void store_parts(const float (&acc)[C / 16][C / 8][4]
 }
 
 // All gradients of a block at once. Nine warps, for each has a tap of the weight gradients. Seven of them (six at C=32)
-// compute gh, 16*M pixels each, and eight gx. At C=32 a tile has 8 rows: 16 would take more shared memory than sm_86 has.
+// compute gh, 16*M pixels each, and eight gx. At C=32 a tile has 8 rows: 16 would take more shared memory than sm_86
+// has.
 template <int C>
 __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const half* __restrict__ x,
                                               const half* __restrict__ hidden, const half* __restrict__ wt1,
@@ -267,14 +301,17 @@ __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const
   auto channels_at = [&](u32 order) { return ((t * J / 4) ^ flip<C>(order)) * 16 + t * J % 4 * 4; };
 
   const int tiles_x = (w_ + TILE - 1) / TILE, tiles_y = (h + ROWS - 1) / ROWS, tiles = n * tiles_y * tiles_x;
-  auto load_gy = [&](int tile) { load_tile<C, ROWS, 2, PITCH<C>, GRAD_THREADS>(gy, tile, at_gy, h, w_); };
-  auto load_hidden = [&](int tile) { load_tile<C, ROWS, 1, HIDDEN, GRAD_THREADS>(hidden, tile, at_hidden, h, w_); };
-  auto load_inputs = [&](int tile) { load_tile<C, ROWS, 1, HIDDEN, GRAD_THREADS>(x, tile, at_x, h, w_); };
+  auto load_gy = [&](const Place& at) { load_tile<C, ROWS, 2, PITCH<C>, GRAD_THREADS>(gy, at, at_gy, h, w_); };
+  auto load_hidden = [&](const Place& at) {
+    load_tile<C, ROWS, 1, HIDDEN, GRAD_THREADS>(hidden, at, at_hidden, h, w_);
+  };
+  auto load_inputs = [&](const Place& at) { load_tile<C, ROWS, 1, HIDDEN, GRAD_THREADS>(x, at, at_x, h, w_); };
   load_weights<C, GRAD_THREADS>(wt2, wt1, at_w);
+  Place next = place_of<ROWS>(blockIdx.x, h, w_);
   if (blockIdx.x < tiles) {
-    load_gy(blockIdx.x);
-    load_hidden(blockIdx.x);
-    load_inputs(blockIdx.x);
+    load_gy(next);
+    load_hidden(next);
+    load_inputs(next);
   }
   cp_async_commit();
 
@@ -282,8 +319,7 @@ __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const
   const int ky = warp / 3, kx = warp % 3;
 #pragma unroll 1
   for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const int x0 = tile % tiles_x * TILE, y0 = tile / tiles_x % tiles_y * ROWS;
-    const size_t pixel0 = (size_t)(tile / tiles_x / tiles_y) * h * w_;
+    const auto [x0, y0, pixel0] = next;
     cp_async_wait<0>();
     __syncthreads();
 
@@ -315,30 +351,20 @@ __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const
         }
       }
     }
-    auto of_tap = [&](u32 table) {
-      return [=](int row, int column, u32 eight) {
-        return table + swizzled<C>((row + ky) * HIDDEN + column + kx, eight);
-      };
-    };
-    grad_weights<C, ROWS>(
-        acc_w2, acc_bias, warp - C / 16, lane,
-        [&](int row, int column, u32 eight) {
-          const int py = row + 2, px = column + 2;
-          return at_gy + (py * PITCH<C> + px) * (C * 2) + ((eight ^ flip<C>(py * HIDDEN + px)) << 4);
-        },
-        of_tap(at_hidden));
+    const u32 column = lane % 8 + lane / 16 * 8;  // of a; of b it is lane % 16
+    const u32 of_tap = ky * HIDDEN + kx + lane % 16;
+    grad_weights<C, ROWS, PITCH<C>, HIDDEN>(acc_w2, acc_bias, warp - C / 16, lane,
+                                            at_gy + (2 * PITCH<C> + 2 + column) * (C * 2), 2 * HIDDEN + 2 + column,
+                                            at_hidden + of_tap * (C * 2), of_tap);
     __syncthreads();  // gh is whole; all are done with gy and hidden
-    const int next = tile + gridDim.x;
-    if (next < tiles) {
+    const bool more = tile + gridDim.x < tiles;
+    next = place_of<ROWS>(tile + gridDim.x, h, w_);
+    if (more) {
       load_gy(next);
       load_hidden(next);
     }
-    grad_weights<C, ROWS>(
-        acc_w1, acc_bias, warp, lane,
-        [&](int row, int column, u32 eight) {
-          return at_gh + swizzled<C>((row + 1) * HIDDEN + column + 1, eight);
-        },
-        of_tap(at_x));
+    grad_weights<C, ROWS, HIDDEN, HIDDEN>(acc_w1, acc_bias, warp, lane, at_gh + (HIDDEN + 1 + column) * (C * 2),
+                                          HIDDEN + 1 + column, at_x + of_tap * (C * 2), of_tap);
     constexpr int OWN = ROWS / 8;  // rows of gx a warp
     if (warp < 8) {
       float acc[OWN][C / 8][4] = {};
@@ -366,7 +392,7 @@ __device__ __forceinline__ void resblock_grad(const half* __restrict__ gy, const
       }
     }
     __syncthreads();  // all are done with x and gh
-    if (next < tiles) load_inputs(next);
+    if (more) load_inputs(next);
     cp_async_commit();
   }
   store_parts<C>(acc_w1, acc_bias, part1, part_bias1, warp, warp, lane);

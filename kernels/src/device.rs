@@ -124,8 +124,8 @@ impl Device {
 
     fn describe(ordinal: usize) -> Result<Self, DriverError> {
         let context = CudaContext::new(ordinal)?;
-        // SAFETY: all that this context allocates is used on one stream, in whose order it is also freed, so that no event
-        // between streams is needed. While a graph is captured such events would break it.
+        // SAFETY: whatever is allocated is used on one stream alone, in whose order it is also freed, so that no event between
+        // streams is needed. While a graph is captured such events would break it.
         unsafe { context.disable_event_tracking() };
         let multiprocessors = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         Ok(Self {

@@ -23,6 +23,9 @@ use crate::weights::Weights;
 /// caller decides takes effect soon.
 const STEPS_AHEAD_MAX: usize = 4;
 
+/// Beyond it the gradient gains nothing: f16 then holds what is 2^-48 of a loss of 1. As in `cu/adam.cu`.
+const LOSS_SCALE_MAX: f32 = 16_777_216.0;
+
 /// How a [`CudaTrainer`] works.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
@@ -85,7 +88,15 @@ impl CudaTrainer {
     ///
     /// # Errors
     /// If the device's memory is full, or its driver does not take the kernels.
+    ///
+    /// # Panics
+    /// If the loss scale is out of range.
     pub fn new(device: &Arc<Device>, weights: &hone_model::Weights, options: Options) -> Result<Self, Error> {
+        assert!(
+            (1.0..=LOSS_SCALE_MAX).contains(&options.loss_scale),
+            "a loss scale of {}",
+            options.loss_scale
+        );
         let stream = Stream::new(device)?;
         let on_device = Weights::new(&stream, weights)?;
         Ok(Self {

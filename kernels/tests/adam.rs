@@ -1,10 +1,13 @@
 //! `cu/adam.cu` against the oracle's Adam; the loss scale; the copies that convolutions read.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod on_device;
 
 use half::f16;
 use hone_kernels::adam::{Optimiser, Settings, begin, step};
+use hone_kernels::conv3x3_grad_weights::Parts;
 use hone_kernels::memory::Buffer;
+use hone_kernels::reduce_grads::{Sum, Sums, reduce_grads};
 use hone_kernels::weights::{Place, Weights};
 use hone_kernels::{Stream, adam};
 use hone_model::Arch;
@@ -99,32 +102,46 @@ fn void_steps_change_nothing_and_the_loss_scale_moves() {
     let mut rng = Rng::new(10);
     let start = random(&mut rng, arch().params(), 0.5);
     let (mut weights, mut optimiser) = new(&stream, &start, 8.0);
-    optimiser.grads.write(0, &random(&mut rng, start.len(), 1.0)).unwrap();
     let words = Settings { adam: Adam::default(), loss: Loss::L1, growth_steps: 3 }.words();
     let words = Buffer::from(&stream, &words).unwrap();
-    let mut run = |loss: f32, weights: &mut Weights| {
+    // One part for the gradient of the first layer.
+    let place = weights.places[0].clone();
+    let len = 9 * place.cx * place.cy;
+    let parts = Parts { weights_at: 0, biases_at: len, count: 1 };
+    let sums = Sums::new(&stream, &[Sum { place, parts, factor: 1.0 }]).unwrap();
+    let mut run = |gradient: f32, loss: f32, weights: &mut Weights| {
+        let parts = Buffer::from(&stream, &vec![gradient; len + 32]).unwrap();
+        reduce_grads(&stream, &sums, &parts, &mut optimiser).unwrap();
         let sums = Buffer::from(&stream, &[loss]).unwrap();
         begin(&stream, sums.view(0, 1), 1, words.view(0, 4), &mut optimiser).unwrap();
         step(&stream, words.view(0, 4), &mut optimiser, weights).unwrap();
         let status = optimiser.status().unwrap();
         (status.loss_scale, status.steps, status.skipped)
     };
-    // A loss that is not finite voids a step, whatever the gradient is; the scale has a floor.
+    // A gradient that is not finite voids a step and halves the scale, down to its floor.
     for (i, scale) in [4.0, 2.0, 1.0, 1.0].into_iter().enumerate() {
-        let loss = if i % 2 == 0 { f32::NAN } else { f32::INFINITY };
-        assert_eq!(run(loss, &mut weights), (scale, 0, i as u32 + 1));
+        let gradient = if i % 2 == 0 { f32::NAN } else { f32::NEG_INFINITY };
+        assert_eq!(run(gradient, 0.5, &mut weights), (scale, 0, i as u32 + 1));
         assert_eq!(weights.params.read().unwrap(), start);
     }
     check_copies(&weights);
     // Three good steps double it; a void one starts the count again.
     for (i, scale) in [1.0, 1.0, 2.0, 2.0].into_iter().enumerate() {
-        assert_eq!(run(0.5, &mut weights), (scale, i as u32 + 1, 4));
+        assert_eq!(run(0.25, 0.5, &mut weights), (scale, i as u32 + 1, 4));
     }
     assert_ne!(weights.params.read().unwrap(), start);
-    assert_eq!(run(f32::NAN, &mut weights), (1.0, 4, 5));
+    assert_eq!(run(f32::INFINITY, 0.5, &mut weights), (1.0, 4, 5));
     for (i, scale) in [1.0, 1.0, 2.0].into_iter().enumerate() {
-        assert_eq!(run(0.5, &mut weights), (scale, i as u32 + 5, 5));
+        assert_eq!(run(0.25, 0.5, &mut weights), (scale, i as u32 + 5, 5));
     }
+    // A loss that is not finite voids a step too, but says nothing about the scale.
+    let before = weights.params.read().unwrap();
+    for (i, loss) in [f32::NAN, f32::INFINITY].into_iter().enumerate() {
+        for gradient in [0.25, f32::NAN] {
+            assert_eq!(run(gradient, loss, &mut weights).0, 2.0, "{i}");
+        }
+    }
+    assert_eq!(weights.params.read().unwrap(), before);
 }
 
 #[test]

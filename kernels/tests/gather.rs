@@ -1,4 +1,5 @@
 //! `cu/gather.cu` and the pool against `hone_model::gather`: numbers are moved, and the input is rounded once.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod on_device;
 

@@ -1,4 +1,5 @@
 //! Whole networks: output and gradient of both families, at all scales and channel counts, against the oracle.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 #[path = "on_device/batch.rs"]
 mod batch;
@@ -92,6 +93,25 @@ fn gradients_of_more_features_than_a_chunk_holds() {
     let scaled = |step: &&Step| matches!(step, Step::Conv3x3Grad { scale, .. } if *scale == 0.1);
     assert_eq!(plan.steps.iter().filter(scaled).count(), 1);
     assert_eq!(plan.sums.iter().flatten().filter(|sum| sum.factor == 0.1).count(), 1);
+}
+
+#[test]
+#[ignore = "the process of the next test"]
+fn on_hopper() {
+    assert_eq!(device().capability(), (9, 0));
+    compare("live-1x64-x2", CHARBONNIER);
+}
+
+/// With compute capability 9.0 the wgmma kernels take the place of the others. The stand-in reads its settings once a process.
+#[test]
+fn gradients_on_hopper() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "on_hopper", "--ignored", "--nocapture"])
+        .env("PTXSIM_DEVICE_SM", "9.0")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success() && said[0].contains("1 passed"), "{}\n{}", said[0], said[1]);
 }
 
 #[test]

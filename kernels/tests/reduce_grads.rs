@@ -1,4 +1,5 @@
 //! `cu/reduce_grads.cu`: fixed sums of parts, into the order of `Weights::params`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod on_device;
 

@@ -186,7 +186,8 @@ pub enum FaultKind {
     },
     /// Two warps touched the same shared memory, one of them to write, and no barrier stands between.
     #[error(
-        "race: {access} of shared {address:#x} by warp {warp} after a {other_access} by warp {other_warp}, no barrier between"
+        "race: {access} of shared {address:#x} by warp {warp} after a {other_access} by warp {other_warp} \
+         in line {other_line}, no barrier between"
     )]
     Race {
         /// Shared address.
@@ -199,14 +200,20 @@ pub enum FaultKind {
         other_warp: u32,
         /// What that did.
         other_access: &'static str,
+        /// The PTX line where it did.
+        other_line: u32,
     },
     /// Shared memory into which an asynchronous copy was issued and not yet waited for.
-    #[error("{access} of shared {address:#x} under an asynchronous copy that was not waited for")]
+    #[error(
+        "{access} of shared {address:#x} under the asynchronous copy of line {copy_line}, which was not waited for"
+    )]
     InFlight {
         /// Shared address.
         address: u64,
         /// What touches it: read or write.
         access: &'static str,
+        /// The PTX line of the copy.
+        copy_line: u32,
     },
     /// Shared memory that nothing wrote.
     #[error("read of shared {address:#x}, which nothing wrote")]

@@ -141,13 +141,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn offset(&mut self) -> Result<i64, ParseError> {
-        if self.take('+') {
-            self.signed("an offset")
-        } else if self.peek() == Some(Kind::Mark('-')) {
-            self.signed("an offset")
-        } else {
-            Ok(0)
-        }
+        if self.take('+') || self.peek() == Some(Kind::Mark('-')) { self.signed("an offset") } else { Ok(0) }
     }
 
     fn operand(&mut self) -> Result<Operand<'a>, ParseError> {

@@ -35,13 +35,24 @@ const OTHER_ROOMS: &[&str] = &[
     "hone-media",
     "hone-apps",
     "hone-parity",
+    "hone-ptxsim",
+    "hone-ptxsim-libcuda",
 ];
+
+/// All rooms but those of the interpreter.
+const PRODUCT: &[&str] = OTHER_ROOMS.split_at(OTHER_ROOMS.len() - 2).0;
 
 const FORBIDDEN: &[Forbidden] = &[
     Forbidden { from: "hone-model", to: OTHER_ROOMS, why: "everything else answers to it" },
     Forbidden { from: "hone-wgsl", to: OTHER_ROOMS, why: "shaders are plain files, for a browser too" },
     Forbidden { from: "hone-media", to: OTHER_ROOMS, why: "it keeps codecs and hostile input to itself" },
     Forbidden { from: "hone-transport", to: OTHER_ROOMS, why: "a relay never parses weights or video" },
+    Forbidden {
+        from: "hone-ptxsim",
+        to: OTHER_ROOMS,
+        why: "it is a tool for any CUDA project and knows nothing of this one",
+    },
+    Forbidden { from: "hone-ptxsim-libcuda", to: PRODUCT, why: "it stands in for a driver, for any program" },
     Forbidden { from: "hone-runtime", to: &["hone-kernels"], why: "a viewer needs no CUDA" },
     Forbidden {
         from: "hone-trainer",
@@ -61,7 +72,8 @@ const ONLY: &[Only] = &[
         through: &["hone-runtime", "hone-parity", "hone-apps"],
         why: "viewers alone draw with it",
     },
-    Only { package: "cudarc", through: &["hone-kernels"], why: "one room launches CUDA" },
+    // The stand-in for the driver is tested with the client that it stands in for.
+    Only { package: "cudarc", through: &["hone-kernels", "hone-ptxsim-libcuda"], why: "one room launches CUDA" },
 ];
 
 /// Who depends on whom. Packages are told apart by cargo's id, since a name may occur in several versions.
@@ -265,6 +277,8 @@ mod tests {
             ("hone-cpu", "wgpu"),
             ("hone-runtime", "cudarc"),
             ("hone-apps", "cudarc"),
+            ("hone-ptxsim", "hone-kernels"),
+            ("hone-ptxsim-libcuda", "hone-model"),
         ] {
             for kind in [None, Some("dev"), Some("build")] {
                 let found = violations(&graph(&[(from, to, kind)]));

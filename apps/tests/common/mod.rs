@@ -98,12 +98,24 @@ pub struct Process {
 impl Process {
     /// Starts `binary`; `name` names it in messages and its files in `folder`.
     pub fn start(folder: &Path, name: &str, binary: &str, arguments: &[&str]) -> Self {
+        Self::start_with(folder, name, binary, arguments, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_with(
+        folder: &Path,
+        name: &str,
+        binary: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let file = |end: &str| folder.join(format!("{name}.{end}"));
         let (stdout, stderr) = (file("stdout"), file("stderr"));
         let child = Command::new(binary)
             .args(arguments)
             .env_remove("HONE_LOG")
             .env_remove("RUST_BACKTRACE")
+            .envs(environment.iter().copied())
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).unwrap())

@@ -1,7 +1,7 @@
 //! Batches for a trainer on the device and for the oracle.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hone_kernels::{CudaTrainer, Device, Options};
 use hone_model::backend::{Adam, Images, Loss, TrainBackend};
@@ -13,10 +13,14 @@ use hone_model::{Arch, Weights};
 /// The usual loss.
 pub const CHARBONNIER: Loss = Loss::Charbonnier { eps: 1e-3 };
 
-/// A device of the stand-in.
+/// The device, with the kernels that it has compiled so far.
 pub fn device() -> Arc<Device> {
-    hone_ptxsim_libcuda::preload().unwrap();
-    Device::open(0).unwrap()
+    static DEVICE: OnceLock<Arc<Device>> = OnceLock::new();
+    let open = || {
+        super::on_device::preload();
+        Device::open(0).unwrap()
+    };
+    DEVICE.get_or_init(open).clone()
 }
 
 /// A network, and patches whose target keeps its distance from the network's first output: where they meet, the slope of

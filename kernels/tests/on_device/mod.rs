@@ -1,4 +1,5 @@
-//! The launchers on whatever answers to the driver's name: the stand-in, which runs the compiled kernels on the CPU.
+//! The launchers on whatever answers to the driver's name: the stand-in, which runs the compiled kernels on the CPU, or a
+//! card.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use half::f16;
@@ -14,9 +15,11 @@ pub const F16_SMALLEST: f64 = 1.0 / (1u64 << 25) as f64;
 /// Half the distance from 1 to the next f32.
 pub const F32_ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
 
-/// Makes the stand-in the driver of this process.
+/// Makes the stand-in the driver of this process, unless `HONE_CUDA_DRIVER=installed` asks for the machine's own.
 pub fn preload() {
-    hone_ptxsim_libcuda::preload().unwrap();
+    if std::env::var_os("HONE_CUDA_DRIVER").is_none_or(|driver| driver != "installed") {
+        hone_ptxsim_libcuda::preload().unwrap();
+    }
 }
 
 /// A stream on the stand-in's device.

@@ -1,5 +1,6 @@
 //! The compiled kernels on the interpreter, against the oracle: no GPU, no driver.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::sync::Arc;
 

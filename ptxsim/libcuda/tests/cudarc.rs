@@ -1,4 +1,5 @@
 //! cudarc as it is published, on the stand-in: load, launch, capture, replay, refusals and faults.
+#![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
 use std::sync::Arc;
 

@@ -95,7 +95,9 @@ impl<'a> Body<'a, '_> {
             let (found, bytes) =
                 if store { self.wide_source(item, ty)? } else { self.wide_destination(item, ty)? };
             *slot = found;
-            if *width.get_or_insert(bytes) != bytes {
+            // Loads extend to the register's width, which must be one; stores cut off, and constants have no width.
+            let other = *width.get_or_insert(bytes);
+            if if store { (other == 8) != (bytes == 8) } else { other != bytes } {
                 return operand_error("registers of one width are wanted");
             }
         }

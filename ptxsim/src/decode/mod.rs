@@ -1,9 +1,11 @@
 //! From words to instructions: names become slots, opcodes become operations.
 
 mod arithmetic;
+mod bits;
 mod control;
 mod data;
 mod memory;
+mod modifiers;
 mod operands;
 mod tensor;
 pub(crate) mod windows;
@@ -20,8 +22,13 @@ use crate::types::Type;
 /// Most registers of a kernel. A real one has some thousands of virtual registers.
 const REGISTERS_MAX: u32 = 1 << 16;
 
+/// Most local memory of a thread: the device's limit (CUDA programming guide, technical specifications).
+const LOCAL_BYTES_MAX: u64 = 512 << 10;
+
 /// Deepest nesting of braces.
 const DEPTH_MAX: usize = 64;
+
+use modifiers::Modifiers;
 
 type Result<T, E = ParseErrorKind> = std::result::Result<T, E>;
 
@@ -76,43 +83,6 @@ pub(crate) struct Body<'a, 'r> {
     sinks: [Option<Slot>; 3],
     grain: u32,
     global_atomics: bool,
-}
-
-/// The modifiers of a statement; each is to be taken by someone.
-struct Modifiers<'a>(Vec<&'a str>);
-
-impl<'a> Modifiers<'a> {
-    fn take(&mut self, name: &str) -> bool {
-        let at = self.0.iter().position(|modifier| *modifier == name);
-        at.map(|at| self.0.remove(at)).is_some()
-    }
-
-    fn take_of<T: Copy>(&mut self, names: &[(&str, T)]) -> Option<T> {
-        let at = self.0.iter().position(|modifier| names.iter().any(|(name, _)| name == modifier))?;
-        let found = self.0.remove(at);
-        names.iter().find(|(name, _)| *name == found).map(|(_, value)| *value)
-    }
-
-    fn need_of<T: Copy>(&mut self, names: &[(&str, T)]) -> Result<T> {
-        let all = || names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("|");
-        self.take_of(names)
-            .ok_or_else(|| ParseErrorKind::Modifier(self.0.first().map_or_else(all, |m| (*m).into())))
-    }
-
-    /// The last type.
-    fn ty(&mut self) -> Result<Type> {
-        let at = self.0.iter().rposition(|modifier| Type::from_name(modifier).is_some());
-        let at =
-            at.ok_or_else(|| ParseErrorKind::Modifier(self.0.last().copied().unwrap_or("a type").into()))?;
-        Ok(Type::from_name(self.0.remove(at)).unwrap_or(Type::B32))
-    }
-
-    fn finish(self) -> Result<()> {
-        match self.0.first() {
-            None => Ok(()),
-            Some(left) => Err(ParseErrorKind::Modifier((*left).into())),
-        }
-    }
 }
 
 impl<'a, 'r> Body<'a, 'r> {
@@ -294,11 +264,15 @@ impl<'a, 'r> Body<'a, 'r> {
             ".shared" | ".local" => {
                 let variable = cursor.variable()?;
                 cursor.expect(';', "a semicolon")?;
-                let total = if word == ".shared" { &mut self.shared_bytes } else { &mut self.local_bytes };
+                let (total, limit) = if word == ".shared" {
+                    (&mut self.shared_bytes, VARIABLE_BYTES_MAX)
+                } else {
+                    (&mut self.local_bytes, LOCAL_BYTES_MAX)
+                };
                 let offset = total.next_multiple_of(variable.align.max(1));
                 let end = u64::from(offset) + variable.bytes();
-                if end > VARIABLE_BYTES_MAX {
-                    return Err(fail(ParseErrorKind::Limit { what: "bytes", limit: VARIABLE_BYTES_MAX }));
+                if end > limit {
+                    return Err(fail(ParseErrorKind::Limit { what: "bytes", limit }));
                 }
                 *total = end as u32;
                 if word == ".shared" {

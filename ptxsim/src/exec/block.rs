@@ -2,7 +2,7 @@
 
 use super::shared::Shared;
 use super::warp::{Shape, State, Warp, lanes};
-use super::{Options, Schedule, alu, collective, float, memory, tensor};
+use super::{Options, Schedule, alu, collective, copy, float, memory, tensor};
 use crate::error::FaultKind;
 use crate::memory::View;
 use crate::module::Kernel;
@@ -42,8 +42,6 @@ pub(super) struct Block<'a> {
     pub shape: Shape,
     pub options: &'a Options,
     pub shared: Shared,
-    /// The instruction that runs.
-    pub pc: u32,
     /// Warp instructions of this block.
     pub executed: u64,
     pub mma: u64,
@@ -69,8 +67,8 @@ impl<'a> Block<'a> {
         options: &'a Options,
     ) -> Self {
         let checks = options.checks;
-        let shared =
-            Shared::new(shape.shared, kernel.grain, checks.races, checks.uninitialised, kernel.code.len());
+        let lines = kernel.places.iter().map(|(line, _)| *line).collect();
+        let shared = Shared::new(shape.shared, kernel.grain, checks.races, checks.uninitialised, lines);
         Self {
             kernel,
             view,
@@ -78,7 +76,6 @@ impl<'a> Block<'a> {
             shape,
             options,
             shared,
-            pc: 0,
             executed: 0,
             mma: 0,
             macs: 0,
@@ -139,7 +136,7 @@ impl<'a> Block<'a> {
         let Some(first) = waiting.first() else { return Ok(()) };
         let State::Waiting { barrier } = first.state else { return Ok(()) };
         let meeting = &self.meetings[barrier as usize % BARRIERS];
-        self.pc = meeting.pc;
+        self.shared.pc = meeting.pc;
         let kind = if meeting.whole_block && self.exited > 0 {
             FaultKind::EarlyExit { exited: self.exited }
         } else {
@@ -157,7 +154,7 @@ impl<'a> Block<'a> {
             }
             let meeting = std::mem::take(meeting);
             if meeting.threads > meeting.count {
-                self.pc = meeting.pc;
+                self.shared.pc = meeting.pc;
                 let kind = FaultKind::BadBarrier { barrier: barrier as u32, count: meeting.count };
                 return Err((meeting.waiting.first().copied().unwrap_or(0), raise(0, kind)));
             }
@@ -187,7 +184,7 @@ impl<'a> Block<'a> {
         let mut left = turn;
         loop {
             let (pc, active) = if w.together { (w.together_pc, w.live) } else { w.lowest() };
-            self.pc = pc;
+            self.shared.pc = pc;
             let instruction = &code[pc as usize];
             self.executed += 1;
             if self.executed > self.options.instructions_max {
@@ -285,14 +282,14 @@ impl<'a> Block<'a> {
             Op::Load { .. } => memory::load(w, self, op, mask),
             Op::Store { .. } => memory::store(w, self, op, mask),
             Op::Atom { .. } => memory::atom(w, self, op, mask),
-            Op::CpAsync { .. } => memory::copy(w, self, op, mask),
+            Op::CpAsync { .. } => copy::issue(w, self, op, mask),
             Op::CpAsyncCommit => {
                 for lane in lanes(mask) {
                     w.groups[lane] += 1;
                 }
                 Ok(())
             }
-            Op::CpAsyncWait(pending) => memory::wait(w, self, *pending, mask),
+            Op::CpAsyncWait(pending) => copy::wait(w, self, *pending, mask),
             Op::Ldmatrix { count, trans, d, from } => {
                 whole(mask)?;
                 tensor::ldmatrix(w, self, (*count, *trans), d, *from)
@@ -341,10 +338,10 @@ impl<'a> Block<'a> {
         let all = self.shape.warps() * 32;
         let count = barrier.count.map_or(all, |count| w.r[count as usize][lane]);
         let bad = raise(lane, FaultKind::BadBarrier { barrier: id, count });
-        if id as usize >= BARRIERS || count == 0 || count % 32 != 0 || count > all {
+        if id as usize >= BARRIERS || count == 0 || !count.is_multiple_of(32) || count > all {
             return Err(bad);
         }
-        let pc = self.pc;
+        let pc = self.shared.pc;
         let meeting = &mut self.meetings[id as usize];
         if meeting.count == 0 {
             meeting.count = count;

@@ -3,7 +3,7 @@
 //! The approximate operations of the device (`rcp.approx` and its like) are computed as well as f32 allows, by way of
 //! f64: within the error that the ISA states for the device, not with its bits.
 
-use super::alu;
+use super::lane;
 use super::warp::{LANES, Warp};
 use crate::half::{f16_from_f32, f32_from_f16};
 use crate::op::{Compare, Compared, Comparison, Convert, Float, Logic, Op, Rounding};
@@ -14,18 +14,18 @@ fn flush(value: f32, ftz: bool) -> f32 {
 }
 
 fn compute(f: Float, a: f32, b: f32, c: f32) -> f32 {
-    let nan = f32::from_bits(alu::NAN);
+    let nan = f32::from_bits(lane::NAN);
     let wide = f64::from(a);
     match f {
         Float::Add => a + b,
         Float::Sub => a - b,
         Float::Mul => a * b,
         Float::Fma => a.mul_add(b, c),
-        Float::Min => alu::min(a, b),
-        Float::Max => alu::max(a, b),
+        Float::Min => lane::min(a, b),
+        Float::Max => lane::max(a, b),
         Float::MinNan | Float::MaxNan if a.is_nan() || b.is_nan() => nan,
-        Float::MinNan => alu::min(a, b),
-        Float::MaxNan => alu::max(a, b),
+        Float::MinNan => lane::min(a, b),
+        Float::MaxNan => lane::max(a, b),
         Float::Div => a / b,
         Float::Neg => -a,
         Float::Abs => a.abs(),
@@ -280,7 +280,7 @@ fn convert(c: &Convert, bits: u64) -> u64 {
     if c.saturate {
         value = if value > 0.0 { value.min(1.0) } else { 0.0 };
     }
-    if c.relu && (value < 0.0 || value == 0.0) {
+    if c.relu && value <= 0.0 {
         value = 0.0;
     }
     match c.to {

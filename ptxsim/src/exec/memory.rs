@@ -1,9 +1,9 @@
-//! Loads, stores, atomics and `cp.async`.
+//! Loads, stores and atomics.
 
 use super::block::{Block, Raised, raise};
 use super::float;
 use super::shared::Touch;
-use super::warp::{Copy, LANES, Warp, lanes};
+use super::warp::{LANES, Warp, lanes};
 use crate::decode::windows::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use crate::error::{FaultKind, Space};
 use crate::memory::Allocation;
@@ -19,14 +19,20 @@ enum Place<'m> {
 }
 
 /// Finds what lanes name; remembers the allocation, since lanes mostly share it.
-struct Finder<'m> {
+pub(super) struct Finder<'m> {
     view: &'m crate::memory::View,
     last: Option<&'m Allocation>,
 }
 
 impl<'m> Finder<'m> {
-    fn global(&mut self, address: u64, bytes: u32) -> Result<(&'m Allocation, usize), FaultKind> {
-        if address % u64::from(bytes) != 0 {
+    pub(super) fn new(block: &Block<'m>) -> Self {
+        Self { view: block.view, last: None }
+    }
+
+    /// `bytes` is a power of two.
+    #[inline(always)]
+    pub(super) fn global(&mut self, address: u64, bytes: u32) -> Result<(&'m Allocation, usize), FaultKind> {
+        if address & (u64::from(bytes) - 1) != 0 {
             return Err(FaultKind::Misaligned { space: Space::Global, address, bytes });
         }
         if let Some(last) = self.last
@@ -47,7 +53,7 @@ impl<'m> Finder<'m> {
 
 /// A plain array of bytes: local memory of a lane, parameters.
 fn plain(space: Space, size: usize, address: u64, bytes: u32) -> Result<usize, FaultKind> {
-    if address % u64::from(bytes) != 0 {
+    if address & (u64::from(bytes) - 1) != 0 {
         return Err(FaultKind::Misaligned { space, address, bytes });
     }
     if address >= size as u64 || u64::from(bytes) > size as u64 - address {
@@ -125,12 +131,51 @@ fn extend(value: u64, ty: Type, register: u8) -> u64 {
     ((value << shift) as i64 >> shift) as u64 & u64::MAX >> register
 }
 
+/// The allocation in which the accesses of all lanes lie, aligned, and their offsets; none if they are not that simple.
+fn together<'m>(
+    block: &Block<'m>,
+    addresses: &[u64; LANES],
+    mask: u32,
+    bytes: u32,
+) -> Option<(&'m Allocation, [usize; LANES])> {
+    let first = addresses[mask.trailing_zeros() as usize % LANES];
+    let allocation = block.view.find(first)?;
+    let last = allocation.bytes.checked_sub(u64::from(bytes))?;
+    let mut offsets = [0; LANES];
+    let mut inside = true;
+    for (lane, address) in addresses.iter().enumerate() {
+        // Lanes that do not take part read the first word, to no effect.
+        let offset = if mask >> lane & 1 == 1 { address.wrapping_sub(allocation.base) } else { 0 };
+        inside &= offset <= last && offset & (u64::from(bytes) - 1) == 0;
+        offsets[lane] = offset as usize;
+    }
+    inside.then_some((allocation, offsets))
+}
+
 pub(super) fn load(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Raised> {
     let Op::Load { target, ty, bytes: register, count, d, from } = op else { return Ok(()) };
     let addresses = w.addresses(*from);
     let width = ty.bytes() as usize;
     let total = ty.bytes() * u32::from(*count);
-    let mut finder = Finder { view: block.view, last: None };
+    if *target == Target::Global
+        && (width == 4 || width == 2)
+        && *register != 8
+        && let Some((allocation, offsets)) = together(block, &addresses, mask, total)
+    {
+        for (i, slot) in d[..usize::from(*count)].iter().enumerate() {
+            let mut values = [0; LANES];
+            for (value, offset) in values.iter_mut().zip(&offsets) {
+                let offset = offset + i * width;
+                *value = allocation.load(offset & !3) >> (offset % 4 * 8);
+            }
+            if width == 2 {
+                values = values.map(|value| extend(u64::from(value & 0xffff), *ty, *register) as u32);
+            }
+            w.set32(*slot, &values, mask);
+        }
+        return Ok(());
+    }
+    let mut finder = Finder::new(block);
     let mut shared = 0;
     for lane in lanes(mask) {
         let check = |kind| raise(lane, kind);
@@ -155,7 +200,7 @@ pub(super) fn load(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> R
         }
     }
     if shared != 0 {
-        block.shared.count_banks(block.pc, &addresses, shared, total);
+        block.shared.count_banks(&addresses, shared, total);
     }
     Ok(())
 }
@@ -165,7 +210,20 @@ pub(super) fn store(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> 
     let addresses = w.addresses(*to);
     let width = ty.bytes() as usize;
     let total = ty.bytes() * u32::from(*count);
-    let mut finder = Finder { view: block.view, last: None };
+    if *target == Target::Global
+        && width == 4
+        && *register == 4
+        && let Some((allocation, offsets)) = together(block, &addresses, mask, total)
+    {
+        for (i, slot) in s[..usize::from(*count)].iter().enumerate() {
+            let values = &w.r[*slot as usize];
+            for lane in lanes(mask) {
+                allocation.store(offsets[lane] + i * 4, values[lane]);
+            }
+        }
+        return Ok(());
+    }
+    let mut finder = Finder::new(block);
     let mut shared = 0;
     for lane in lanes(mask) {
         let check = |kind| raise(lane, kind);
@@ -194,7 +252,7 @@ pub(super) fn store(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> 
         }
     }
     if shared != 0 {
-        block.shared.count_banks(block.pc, &addresses, shared, total);
+        block.shared.count_banks(&addresses, shared, total);
     }
     Ok(())
 }
@@ -257,7 +315,7 @@ pub(super) fn atom(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> R
     let Op::Atom { target, atom, ty, d, at, b, c } = op else { return Ok(()) };
     let addresses = w.addresses(*at);
     let width = ty.bytes() as usize;
-    let mut finder = Finder { view: block.view, last: None };
+    let mut finder = Finder::new(block);
     let mut shared = 0;
     for lane in lanes(mask) {
         let check = |kind| raise(lane, kind);
@@ -291,76 +349,7 @@ pub(super) fn atom(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> R
         }
     }
     if shared != 0 {
-        block.shared.count_banks(block.pc, &addresses, shared, ty.bytes());
+        block.shared.count_banks(&addresses, shared, ty.bytes());
     }
-    Ok(())
-}
-
-/// Issues a copy: what it will write is poison until it is waited for.
-pub(super) fn copy(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Raised> {
-    let Op::CpAsync { to, from, bytes, size } = op else { return Ok(()) };
-    let (to, from) = (w.addresses(*to), w.addresses(*from));
-    let mut copy = Copy { mask, group: w.groups, to: [0; LANES], from, size: [0; LANES], bytes: *bytes };
-    let mut finder = Finder { view: block.view, last: None };
-    for lane in lanes(mask) {
-        let check = |kind| raise(lane, kind);
-        let size = size.map_or(*bytes, |slot| w.r[slot as usize][lane]);
-        if size > *bytes {
-            return Err(check(FaultKind::Value(format!("cp.async of {size} bytes into {bytes}"))));
-        }
-        let offset = block.shared.offset(to[lane], *bytes).map_err(check)?;
-        if size > 0 {
-            finder.global(from[lane] & !(u64::from(*bytes) - 1), size.next_power_of_two()).map_err(check)?;
-        }
-        if from[lane] % u64::from(*bytes) != 0 {
-            let kind = FaultKind::Misaligned { space: Space::Global, address: from[lane], bytes: *bytes };
-            return Err(check(kind));
-        }
-        block.shared.depart(w.index, offset, *bytes).map_err(check)?;
-        block.shared.bytes[offset..offset + *bytes as usize].fill(0xff);
-        copy.to[lane] = offset as u32;
-        copy.size[lane] = size as u8;
-    }
-    block.shared.count_banks(block.pc, &to, mask, *bytes);
-    w.copies.push(copy);
-    Ok(())
-}
-
-/// Lets land what the lanes of `mask` wait for: all but the last `pending` groups, or all.
-pub(super) fn wait(
-    w: &mut Warp,
-    block: &mut Block<'_>,
-    pending: Option<u32>,
-    mask: u32,
-) -> Result<(), Raised> {
-    let mut copies = std::mem::take(&mut w.copies);
-    let mut finder = Finder { view: block.view, last: None };
-    for copy in &mut copies {
-        for lane in lanes(copy.mask & mask) {
-            let lands = pending.is_none_or(|pending| copy.group[lane] + pending < w.groups[lane]);
-            if !lands {
-                continue;
-            }
-            copy.mask &= !(1 << lane);
-            let check = |kind| raise(lane, kind);
-            let (offset, size) = (copy.to[lane] as usize, usize::from(copy.size[lane]));
-            block.shared.land(w.index, offset, copy.bytes).map_err(check)?;
-            let mut data = [0u8; 16];
-            if size > 0 {
-                let (allocation, from) =
-                    finder.global(copy.from[lane], (size as u32).next_power_of_two()).map_err(check)?;
-                for (i, word) in
-                    data[..size.next_multiple_of(4)].as_chunks_mut::<4>().0.iter_mut().enumerate()
-                {
-                    *word = allocation.load(from + i * 4).to_le_bytes();
-                }
-                data[size..].fill(0);
-            }
-            let bytes = copy.bytes as usize;
-            block.shared.bytes[offset..offset + bytes].copy_from_slice(&data[..bytes]);
-        }
-    }
-    copies.retain(|copy| copy.mask != 0);
-    w.copies = copies;
     Ok(())
 }

@@ -4,7 +4,9 @@ mod alu;
 mod bank;
 mod block;
 mod collective;
+mod copy;
 mod float;
+mod lane;
 mod memory;
 mod shared;
 mod tensor;
@@ -219,7 +221,8 @@ impl<'a> Run<'a> {
         let warps = (0..shape.warps())
             .map(|index| {
                 let left = shape.threads() - index * 32;
-                Warp::new(kernel, index, if left >= 32 { u32::MAX } else { (1 << left) - 1 })
+                let lanes = if left >= 32 { u32::MAX } else { (1 << left) - 1 };
+                Warp::new(kernel, index, lanes, &shape, self.globals)
             })
             .collect();
         let block = Block::new(kernel, self.view, self.params, shape, self.options);
@@ -250,7 +253,7 @@ impl<'a> Run<'a> {
         };
         let mut stats = if self.options.parallel && !self.kernel.global_atomics && blocks > 1 {
             // A few chunks a core: a worker's registers are set up once for many blocks.
-            let chunks = (rayon::current_num_threads() as u64 * 4).min(blocks);
+            let chunks = (rayon::current_num_threads() as u64 * 2).min(blocks);
             let chunk = |i: u64| {
                 let mut worker = self.worker();
                 (blocks * i / chunks..blocks * (i + 1) / chunks).for_each(|number| one(&mut worker, number));
@@ -273,7 +276,7 @@ impl<'a> Run<'a> {
         let [x, y, _] = self.shape.grid.map(u64::from);
         let ctaid = [(number % x) as u32, (number / x % y) as u32, (number / (x * y)) as u32];
         for warp in &mut worker.warps {
-            warp.start(self.kernel, &self.shape, ctaid, self.globals);
+            warp.start(self.kernel, &self.shape, ctaid);
         }
         let seed = match self.options.schedule {
             Schedule::Random(seed) => next_random(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
@@ -287,7 +290,7 @@ impl<'a> Run<'a> {
         worker.stats.macs += worker.block.macs - before_macs;
         ran.map_err(|(warp, raised)| {
             let (lane, kind) = *raised;
-            let (line, text) = self.kernel.places[worker.block.pc as usize].clone();
+            let (line, text) = self.kernel.places[worker.block.shared.pc as usize].clone();
             let thread = self.shape.thread(warp, lane);
             Box::new(Fault { kernel: self.kernel.name.clone(), line, text, block: ctaid, thread, kind })
         })

@@ -21,6 +21,9 @@ struct Cell {
     read: u32,
     /// Warps that read at that time.
     readers: u32,
+    /// Instructions of both.
+    write_pc: u32,
+    read_pc: u32,
     writer: u8,
     /// Asynchronous copies on their way here.
     in_flight: u8,
@@ -63,12 +66,16 @@ pub(super) struct Shared {
     flying: u32,
     races: bool,
     uninitialised: bool,
+    /// The instruction that runs.
+    pub pc: u32,
+    /// PTX line of each instruction.
+    lines: Vec<u32>,
     /// Bank cycles: needed at least, and used, per instruction.
     pub banks: Vec<(u64, u64)>,
 }
 
 impl Shared {
-    pub(super) fn new(bytes: u32, grain: u32, races: bool, uninitialised: bool, instructions: usize) -> Self {
+    pub(super) fn new(bytes: u32, grain: u32, races: bool, uninitialised: bool, lines: Vec<u32>) -> Self {
         let grain_shift = grain.max(1).trailing_zeros();
         let cells = (bytes as usize).div_ceil(1 << grain_shift);
         Self {
@@ -82,7 +89,9 @@ impl Shared {
             flying: 0,
             races,
             uninitialised,
-            banks: vec![(0, 0); instructions],
+            pc: 0,
+            banks: vec![(0, 0); lines.len()],
+            lines,
         }
     }
 
@@ -143,7 +152,7 @@ impl Shared {
     #[inline(always)]
     pub(super) fn offset(&self, address: u64, bytes: u32) -> Result<usize, FaultKind> {
         let offset = address as usize;
-        if address % u64::from(bytes) != 0 {
+        if address & (u64::from(bytes) - 1) != 0 {
             return Err(FaultKind::Misaligned { space: Space::Shared, address, bytes });
         }
         if address >= self.bytes.len() as u64 || self.bytes.len() - offset < bytes as usize {
@@ -180,8 +189,10 @@ impl Shared {
             if touch == Touch::Read {
                 cell.readers = if cell.read == now { cell.readers | 1 << w } else { 1 << w };
                 cell.read = now;
+                cell.read_pc = self.pc;
             } else {
                 cell.write = now;
+                cell.write_pc = self.pc;
                 cell.writer = warp as u8;
                 cell.atomic = touch == Touch::Atomic;
                 cell.unfenced = true;
@@ -196,15 +207,21 @@ impl Shared {
         let cell = &self.cells[at];
         let address = (at as u64) << self.grain_shift;
         let before = &self.before[warp as usize % WARPS];
-        let race = |other_warp: u32, other: Touch| FaultKind::Race {
+        let line = |pc: u32| self.lines.get(pc as usize).copied().unwrap_or(0);
+        let race = |other_warp: u32, other: Touch, other_pc: u32| FaultKind::Race {
             address,
             warp,
             access: touch.name(),
             other_warp,
             other_access: other.name(),
+            other_line: line(other_pc),
         };
         if cell.in_flight != 0 {
-            return Err(FaultKind::InFlight { address, access: touch.name() });
+            return Err(FaultKind::InFlight {
+                address,
+                access: touch.name(),
+                copy_line: line(cell.write_pc),
+            });
         }
         if cell.write < self.base {
             if touch != Touch::Write && self.uninitialised {
@@ -214,7 +231,7 @@ impl Shared {
             let both_atomic = cell.atomic && touch == Touch::Atomic;
             if cell.write >= before[usize::from(cell.writer) % WARPS] && !both_atomic {
                 let other = if cell.atomic { Touch::Atomic } else { Touch::Write };
-                return Err(race(u32::from(cell.writer), other));
+                return Err(race(u32::from(cell.writer), other, cell.write_pc));
             }
         }
         if self.races && touch != Touch::Read && cell.read >= self.base {
@@ -222,7 +239,7 @@ impl Shared {
                 (0..WARPS as u32).filter(|reader| cell.readers >> reader & 1 == 1 && *reader != warp)
             {
                 if cell.read >= before[reader as usize] {
-                    return Err(race(reader, Touch::Read));
+                    return Err(race(reader, Touch::Read, cell.read_pc));
                 }
             }
         }
@@ -270,9 +287,9 @@ impl Shared {
 
     /// Counts the cycles of an access by the lanes of `mask`.
     #[inline(always)]
-    pub(super) fn count_banks(&mut self, pc: u32, addresses: &[u64; 32], mask: u32, bytes: u32) {
+    pub(super) fn count_banks(&mut self, addresses: &[u64; 32], mask: u32, bytes: u32) {
         let (ideal, cycles) = bank::cycles(addresses, mask, bytes);
-        let counts = &mut self.banks[pc as usize];
+        let counts = &mut self.banks[self.pc as usize];
         counts.0 += u64::from(ideal);
         counts.1 += u64::from(cycles);
     }

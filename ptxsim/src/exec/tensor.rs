@@ -85,7 +85,7 @@ pub(super) fn ldmatrix(
     from: Address,
 ) -> Result<(), Raised> {
     let addresses = w.addresses(from);
-    for matrix in 0..usize::from(count) {
+    for (matrix, slot) in d.iter().enumerate().take(count.into()) {
         let mut rows = [[0u8; 16]; 8];
         for (row, bytes) in rows.iter_mut().enumerate() {
             let lane = matrix * 8 + row;
@@ -94,24 +94,25 @@ pub(super) fn ldmatrix(
             block.shared.touch(w.index, offset, 16, Touch::Read).map_err(check)?;
             bytes.copy_from_slice(&block.shared.bytes[offset..offset + 16]);
         }
-        let half = |row: usize, column: usize| {
-            u32::from(u16::from_le_bytes([rows[row][2 * column], rows[row][2 * column + 1]]))
-        };
-        w.r[d[matrix] as usize] = if trans {
-            std::array::from_fn(|lane| {
+        let mut words = [0u32; LANES];
+        for (row, bytes) in rows.iter().enumerate() {
+            for (column, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                words[row * 4 + column] = u32::from_le_bytes(*word);
+            }
+        }
+        if trans {
+            let half = |row: usize, column: usize| words[row * 4 + column / 2] >> (column % 2 * 16) & 0xffff;
+            let mut turned = [0u32; LANES];
+            for (lane, word) in turned.iter_mut().enumerate() {
                 let (column, row) = (lane / 4, lane % 4 * 2);
-                half(row, column) | half(row + 1, column) << 16
-            })
-        } else {
-            std::array::from_fn(|lane| {
-                let (row, word) = (lane / 4, lane % 4 * 4);
-                let [a, b, c, d] = [0, 1, 2, 3].map(|i| rows[row][word + i]);
-                u32::from_le_bytes([a, b, c, d])
-            })
-        };
+                *word = half(row, column) | half(row + 1, column) << 16;
+            }
+            words = turned;
+        }
+        w.r[*slot as usize] = words;
     }
     let mask = ((1u64 << (8 * count)) - 1) as u32;
-    block.shared.count_banks(block.pc, &addresses, mask, 16);
+    block.shared.count_banks(&addresses, mask, 16);
     Ok(())
 }
 
@@ -124,8 +125,8 @@ pub(super) fn stmatrix(
     to: Address,
 ) -> Result<(), Raised> {
     let addresses = w.addresses(to);
-    for matrix in 0..usize::from(count) {
-        let register = w.r[s[matrix] as usize];
+    for (matrix, slot) in s.iter().enumerate().take(count.into()) {
+        let register = w.r[*slot as usize];
         for row in 0..8 {
             let lane = matrix * 8 + row;
             let check = |kind| raise(lane, kind);
@@ -143,7 +144,7 @@ pub(super) fn stmatrix(
         }
     }
     let mask = ((1u64 << (8 * count)) - 1) as u32;
-    block.shared.count_banks(block.pc, &addresses, mask, 16);
+    block.shared.count_banks(&addresses, mask, 16);
     Ok(())
 }
 
@@ -176,7 +177,7 @@ pub(super) fn issue(w: &mut Warp, block: &Block<'_>, op: &Wgmma) -> Result<(), R
     }
     let op = Box::new(op.clone());
     let group = w.wgmma_groups;
-    w.wgmmas.push(PendingWgmma { op, pc: block.pc, group, a, a_registers, b, keep });
+    w.wgmmas.push(PendingWgmma { op, pc: block.shared.pc, group, a, a_registers, b, keep });
     Ok(())
 }
 
@@ -184,16 +185,16 @@ pub(super) fn issue(w: &mut Warp, block: &Block<'_>, op: &Wgmma) -> Result<(), R
 #[inline(always)]
 pub(super) fn wait(w: &mut Warp, block: &mut Block<'_>, pending: u32) -> Result<(), Raised> {
     let done = w.wgmma_groups.saturating_sub(pending);
-    let place = block.pc;
+    let place = block.shared.pc;
     for pending in std::mem::take(&mut w.wgmmas) {
         if pending.group >= done {
             w.wgmmas.push(pending);
             continue;
         }
-        block.pc = pending.pc;
+        block.shared.pc = pending.pc;
         multiply(w, block, &pending)?;
     }
-    block.pc = place;
+    block.shared.pc = place;
     for (first, values) in std::mem::take(&mut w.chains) {
         let op = w.wgmmas.iter().find(|pending| pending.op.d[0] == first);
         if op.is_some() {

@@ -67,8 +67,8 @@ pub(super) struct Warp {
 }
 
 impl Warp {
-    pub(super) fn new(kernel: &Kernel, index: u32, lanes: u32) -> Self {
-        Self {
+    pub(super) fn new(kernel: &Kernel, index: u32, lanes: u32, shape: &Shape, globals: &[u64]) -> Self {
+        let mut warp = Self {
             index,
             r: vec![[POISON; LANES]; kernel.slots32 as usize],
             d: vec![[u64::MAX; LANES]; kernel.slots64 as usize],
@@ -86,14 +86,27 @@ impl Warp {
             wgmma_fenced: false,
             chains: Vec::new(),
             local: vec![0xff; kernel.local_bytes as usize * LANES],
+        };
+        // No instruction writes these slots, so that they hold for all blocks.
+        for (slot, value) in &kernel.constants32 {
+            warp.r[*slot as usize] = [*value; LANES];
         }
+        for (slot, constant) in &kernel.constants64 {
+            let value = match *constant {
+                Constant64::Bits(bits) => bits,
+                Constant64::Global { index, offset } => globals[index as usize].wrapping_add_signed(offset),
+            };
+            warp.d[*slot as usize] = [value; LANES];
+        }
+        for (slot, value) in &kernel.constant_predicates {
+            warp.p[*slot as usize] = if *value { u32::MAX } else { 0 };
+        }
+        warp.set_specials(kernel, shape, [0; 3], |_| true);
+        warp
     }
 
-    /// Puts the warp at the start of a block.
-    pub(super) fn start(&mut self, kernel: &Kernel, shape: &Shape, ctaid: [u32; 3], globals: &[u64]) {
-        self.r.fill([POISON; LANES]);
-        self.d.fill([u64::MAX; LANES]);
-        self.p.fill(0);
+    /// Puts the warp at the start of a block. Registers keep what an earlier block left in them.
+    pub(super) fn start(&mut self, kernel: &Kernel, shape: &Shape, ctaid: [u32; 3]) {
         self.together_pc = 0;
         self.together = true;
         self.live = self.lanes;
@@ -105,23 +118,20 @@ impl Warp {
         self.wgmma_fenced = false;
         self.chains.clear();
         self.local.fill(0xff);
-        for (slot, value) in &kernel.constants32 {
-            self.r[*slot as usize] = [*value; LANES];
-        }
-        for (slot, constant) in &kernel.constants64 {
-            let value = match *constant {
-                Constant64::Bits(bits) => bits,
-                Constant64::Global { index, offset } => globals[index as usize].wrapping_add_signed(offset),
-            };
-            self.d[*slot as usize] = [value; LANES];
-        }
-        for (slot, value) in &kernel.constant_predicates {
-            self.p[*slot as usize] = if *value { u32::MAX } else { 0 };
-        }
-        for (slot, special) in &kernel.specials {
+        self.set_specials(kernel, shape, ctaid, |special| matches!(special, Special::Ctaid(_)));
+    }
+
+    fn set_specials(
+        &mut self,
+        kernel: &Kernel,
+        shape: &Shape,
+        ctaid: [u32; 3],
+        which: impl Fn(Special) -> bool,
+    ) {
+        for (slot, special) in kernel.specials.iter().filter(|(_, special)| which(*special)) {
             self.r[*slot as usize] = self.special(*special, shape, ctaid);
         }
-        for (slot, special) in &kernel.wide_specials {
+        for (slot, special) in kernel.wide_specials.iter().filter(|(_, special)| which(*special)) {
             self.d[*slot as usize] = self.special(*special, shape, ctaid).map(u64::from);
         }
     }

@@ -146,8 +146,8 @@ unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, d
             76 => (settings.sm % 10) as c_int,
             81 => settings.shared_bytes_multiprocessor() as c_int,
             97 => settings.shared_bytes_optin() as c_int,
-            1.. => 0,
-            _ => return Err(ERROR_INVALID_VALUE),
+            i32::MIN..=0 => return Err(ERROR_INVALID_VALUE),
+            _ => 0,
         };
         // SAFETY: the caller's promise.
         unsafe { put(value, found) }

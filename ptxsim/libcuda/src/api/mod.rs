@@ -9,6 +9,7 @@ mod graph;
 mod memory;
 mod module;
 mod stream;
+mod unsupported;
 
 use core::ffi::c_void;
 

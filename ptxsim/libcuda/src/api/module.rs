@@ -125,9 +125,9 @@ unsafe extern "C" fn cuFuncGetAttribute(out: *mut c_int, attribute: c_int, funct
             SHARED_BYTES => kernel.shared_bytes as c_int,
             PTX_VERSION => (loaded.module.version.0 * 10 + loaded.module.version.1) as c_int,
             MAX_DYNAMIC_SHARED => function.dynamic_shared_max as c_int,
+            i32::MIN..0 => return Err(ERROR_INVALID_VALUE),
             // Registers, local and constant memory: nobody assembled the kernel, so that they are not known.
-            0.. => 0,
-            _ => return Err(ERROR_INVALID_VALUE),
+            _ => 0,
         };
         // SAFETY: the caller's promise.
         unsafe { put(out, value) }
