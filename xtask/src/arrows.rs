@@ -73,7 +73,11 @@ const ONLY: &[Only] = &[
         why: "viewers alone draw with it",
     },
     // The stand-in for the driver is tested with the client that it stands in for.
-    Only { package: "cudarc", through: &["hone-kernels", "hone-ptxsim-libcuda"], why: "one room launches CUDA" },
+    Only {
+        package: "cudarc",
+        through: &["hone-kernels", "hone-ptxsim-libcuda"],
+        why: "one room launches CUDA",
+    },
 ];
 
 /// Who depends on whom. Packages are told apart by cargo's id, since a name may occur in several versions.
