@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hone_kernels::cost::Cost;
+use hone_kernels::cost::{Cost, H100_BYTES, H100_FLOPS};
 use hone_kernels::plan::{Part, Plan, Step};
 use hone_kernels::{CudaTrainer, Device, Options};
 use hone_model::backend::{Adam, Loss, TrainBackend};
@@ -96,26 +96,60 @@ fn line(net: &str, what: &str, us: f64, flop: u64, bytes: u64, floor_us: f64) {
     );
 }
 
-/// What can be said without a device: counted work, and the time that no H100 can beat.
+/// What can be said without a device: counted work, the time that no H100 can beat, and what to expect.
 fn floors() -> Result<(), Box<dyn std::error::Error>> {
     println!(
-        "\ncounted, not measured: the least that an H100 SXM (790 TFLOP/s, 3.0 TB/s) needs, launch after launch"
+        "\ncounted, not measured: the least that an H100 SXM (790 TFLOP/s, 3.0 TB/s) needs, launch after launch.\n\
+         predicted: {:.0}% of its memory's speed, {:.0}% of its tensor cores' by mma.sync and {:.0}% by wgmma, and {} us\n\
+         from one launch to the next",
+        100.0 * BYTES_SHARE,
+        100.0 * MMA_SHARE,
+        100.0 * WGMMA_SHARE,
+        LAUNCH_US
     );
-    println!("net              batch  launches    GFLOP       MB  floor us");
+    println!("net              batch  launches    GFLOP       MB  floor us  predicted us");
     for net in NETS {
         for batch in BATCHES {
             let plan = Plan::training(arch(net), batch, CROP, H100_MULTIPROCESSORS);
             let cost = plan.total_cost();
             println!(
-                "{net:16} {batch:5} {:9} {:8.1} {:8.1} {:9.1}",
+                "{net:16} {batch:5} {:9} {:8.1} {:8.1} {:9.1} {:13.0}",
                 plan.parts().len(),
                 cost.flop as f64 / 1e9,
                 cost.bytes as f64 / 1e6,
-                plan.floor_us()
+                plan.floor_us(),
+                predicted_us(&plan)
             );
         }
     }
     Ok(())
+}
+
+/// Share of the memory's speed that kernels which move long rows reach.
+const BYTES_SHARE: f64 = 0.85;
+/// Shares of the tensor cores' speed. On this card mma.sync is said to reach at most 63% of what wgmma does.
+const MMA_SHARE: f64 = 0.5;
+const WGMMA_SHARE: f64 = 0.75;
+/// From the end of a launch to the start of the next, in a graph.
+const LAUNCH_US: f64 = 1.3;
+
+/// Assumed, not measured: the constants above.
+fn predicted_us(plan: &Plan) -> f64 {
+    let wide = |a: usize, b: usize| plan.tensors[a].c == 64 && plan.tensors[b].c.is_multiple_of(64);
+    let launch = |part: &Part| {
+        let cost = plan.cost_of_part(part);
+        let wgmma = match part {
+            Part::Launch(
+                Step::Conv3x3 { x, y, .. }
+                | Step::Conv3x3Grad { gy: x, gx: y, .. }
+                | Step::GradWeights { x, gy: y, .. },
+            ) => wide(*x, *y),
+            _ => false,
+        };
+        let flops = H100_FLOPS * if wgmma { WGMMA_SHARE } else { MMA_SHARE };
+        LAUNCH_US + 1e6 * (cost.flop as f64 / flops).max(cost.bytes as f64 / (H100_BYTES * BYTES_SHARE))
+    };
+    plan.parts().iter().map(launch).sum()
 }
 
 fn trainer(
