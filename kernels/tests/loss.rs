@@ -129,3 +129,27 @@ fn losses_and_gradients_are_the_oracles() {
         }
     }
 }
+
+#[test]
+fn where_output_and_target_meet_l1_has_no_slope() {
+    let stream = stream();
+    let hr: Vec<u8> = (0..5 * 7 * 3).map(|i| (i * 37 % 256) as u8).collect();
+    let lr: Vec<f32> = hr.iter().map(|v| f32::from(*v) / 255.0).collect();
+    let shape = hone_kernels::memory::Shape { n: 1, h: 5, w: 7, c: 16 };
+    let weights = hone_model::Weights::zeros("live-1x8-x1".parse().unwrap());
+    let optimiser = Optimiser::new(&stream, &Weights::new(&stream, &weights).unwrap(), 1024.0).unwrap();
+    let settings = Settings { adam: Adam::default(), loss: Loss::L1, growth_steps: 9 };
+    let settings = Buffer::from(&stream, &settings.words()).unwrap();
+    let mut grad = poisoned(&stream, shape);
+    let mut sums = Buffer::from(&stream, &vec![f32::NAN; parts(shape)]).unwrap();
+    let given = Target {
+        tail: &hone_kernels::memory::Tensor::zeros(&stream, shape).unwrap(),
+        lr: Some(&Buffer::from(&stream, &lr).unwrap()),
+        hr: &Buffer::from(&stream, &hr).unwrap(),
+        settings: settings.view(0, 4),
+        state: optimiser.state(),
+    };
+    loss(&stream, Output::Bicubic { s: 1 }, &given, &mut grad, &mut sums).unwrap();
+    assert_eq!(sums.read().unwrap(), [0.0]);
+    assert!(read(&grad, 3).iter().all(|g| *g == 0.0));
+}

@@ -230,3 +230,28 @@ fn bank_conflicts_are_counted() {
     assert_eq!(banks(128), (2, 64, 1));
     assert_eq!(banks(12), (2, 2, 1));
 }
+
+#[test]
+fn lanes_of_one_load_may_lie_in_two_allocations() {
+    // Odd lanes read what they stored to the output, even lanes the input.
+    let body = "
+        mad.wide.u32 %rd2, %lane, 8, %out; add.u32 %r1, %lane, 500; st.global.u32 [%rd2], %r1;
+        mad.wide.u32 %rd1, %lane, 4, %in;
+        and.b32 %r2, %lane, 1; setp.eq.u32 %p1, %r2, 1;
+        selp.b64 %rd3, %rd2, %rd1, %p1;
+        ld.global.u32 %r0, [%rd3];";
+    let bytes: Vec<u8> = (0..32u32).flat_map(|i| (1000 + i).to_le_bytes()).collect();
+    let wanted: Vec<u32> = (0..32).map(|lane| if lane % 2 == 1 { 500 + lane } else { 1000 + lane }).collect();
+    assert_eq!(run(body, 32, &bytes).words, wanted);
+    // One lane of many is wrong: it alone is named.
+    for (shift, first) in [("mov.u32 %r3, 2;", 7), ("mov.u32 %r3, 4096;", 7)] {
+        let body = format!(
+            "{shift} setp.eq.u32 %p1, %lane, 7; selp.b32 %r3, %r3, 0, %p1; mad.lo.u32 %r3, %lane, 4, %r3;
+             cvt.u64.u32 %rd1, %r3; add.s64 %rd1, %rd1, %in; ld.global.u32 %r0, [%rd1];"
+        );
+        assert_eq!(fault(&body, 32, &bytes).thread, [first, 0, 0], "{shift}");
+    }
+    // Lanes that a predicate holds back may have any address.
+    let body = "setp.lt.u32 %p1, %lane, 4; mov.u64 %rd1, 3; selp.b64 %rd1, %in, %rd1, %p1; @%p1 ld.global.u32 %r0, [%rd1];";
+    assert_eq!(run(body, 32, &bytes).words[3..5], [1000, 0]);
+}

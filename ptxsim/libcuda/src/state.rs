@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Instant;
 
 use hone_ptxsim::{
@@ -43,14 +44,27 @@ pub(crate) struct Stream {
     pub capture: Option<u64>,
 }
 
+/// Whose calls that wait or allocate a capture forbids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CaptureMode {
+    /// Those of every thread.
+    #[default]
+    Global,
+    /// Those of the thread that captures.
+    ThreadLocal,
+    /// Nobody's.
+    Relaxed,
+}
+
 /// A capture under way.
 #[derive(Debug, Default)]
 pub(crate) struct Capture {
     pub origin: u64,
     pub work: Vec<Work>,
     pub invalid: bool,
-    /// Calls that wait or allocate are allowed.
-    pub relaxed: bool,
+    pub mode: CaptureMode,
+    /// The thread that began it.
+    pub thread: Option<ThreadId>,
     /// Streams that took part and were not joined again.
     pub forked: Vec<u64>,
 }
@@ -173,9 +187,15 @@ impl State {
         self.sticky.map_or(Ok(()), Err)
     }
 
-    /// Fails and spoils the captures if any stream is being captured: for calls that wait or allocate.
+    /// Fails and spoils the captures that forbid it: for calls that wait or allocate.
     pub(crate) fn not_capturing(&mut self) -> Result<(), Status> {
-        let mut strict = self.captures.values_mut().filter(|capture| !capture.relaxed).peekable();
+        let this = std::thread::current().id();
+        let forbids = |capture: &Capture| match capture.mode {
+            CaptureMode::Global => true,
+            CaptureMode::ThreadLocal => capture.thread == Some(this),
+            CaptureMode::Relaxed => false,
+        };
+        let mut strict = self.captures.values_mut().filter(|capture| forbids(capture)).peekable();
         if strict.peek().is_none() {
             return Ok(());
         }

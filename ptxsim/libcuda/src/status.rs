@@ -45,5 +45,6 @@ statuses! {
     ERROR_STREAM_CAPTURE_UNMATCHED = 903: "capture was not initiated in this stream",
     ERROR_STREAM_CAPTURE_UNJOINED = 904: "capturing stream has unjoined work",
     ERROR_STREAM_CAPTURE_ISOLATION = 905: "dependency created on uncaptured work in another stream",
+    ERROR_STREAM_CAPTURE_WRONG_THREAD = 908: "attempt to terminate a thread-local capture sequence from another thread",
     ERROR_CAPTURED_EVENT = 907: "operation not permitted on an event last recorded in a capturing stream",
 }

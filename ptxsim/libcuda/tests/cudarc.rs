@@ -1,7 +1,7 @@
 //! cudarc as it is published, on the stand-in: load, launch, capture, replay, refusals and faults.
 #![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::{self, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DriverError, LaunchConfig, PushKernelArg};
@@ -39,9 +39,12 @@ DONE:
     ret;
 }";
 
-fn context() -> Arc<CudaContext> {
+/// The context, and the right to be the only test: a capture forbids things to other threads.
+fn context() -> (MutexGuard<'static, ()>, Arc<CudaContext>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     hone_ptxsim_libcuda::preload().unwrap();
-    CudaContext::new(0).unwrap()
+    (alone, CudaContext::new(0).unwrap())
 }
 
 fn function(context: &Arc<CudaContext>, text: &str, name: &str) -> Result<CudaFunction, DriverError> {
@@ -70,7 +73,7 @@ fn saxpy(
 
 #[test]
 fn a_kernel_runs_and_a_graph_replays() {
-    let context = context();
+    let (_alone, context) = context();
     assert_eq!(context.name().unwrap(), "PTX interpreter");
     assert_eq!(context.compute_capability().unwrap(), (8, 0));
     // SAFETY: event tracking is what capture cannot have; everything here is on one stream.
@@ -95,7 +98,7 @@ fn a_kernel_runs_and_a_graph_replays() {
 
 #[test]
 fn what_the_driver_refuses_is_refused() {
-    let context = context();
+    let (_alone, context) = context();
     let stream = context.new_stream().unwrap();
     let saxpy_function = function(&context, SAXPY, "saxpy").unwrap();
     let x = stream.alloc_zeros::<f32>(4).unwrap();
@@ -125,4 +128,38 @@ fn what_the_driver_refuses_is_refused() {
     let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
     let error = other.end_capture(flags).err().unwrap();
     assert_eq!(error.0, sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+}
+
+#[test]
+fn a_capture_of_one_thread_leaves_the_others_alone() {
+    let (_alone, context) = context();
+    // SAFETY: as above.
+    unsafe { context.disable_event_tracking() };
+    let stream = context.new_stream().unwrap();
+    let other = context.new_stream().unwrap();
+    let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+    stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let slice = other.clone_htod(&[1.0f32, 2.0]).unwrap();
+            other.synchronize().unwrap();
+            assert_eq!(other.clone_dtoh(&slice).unwrap(), [1.0, 2.0]);
+            // Nor may it end what it did not begin.
+            let error = stream.end_capture(flags).err().unwrap();
+            assert_eq!(error.0, sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD);
+        });
+    });
+    stream.end_capture(flags).unwrap();
+    // The thread itself may not allocate.
+    stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    let error = other.alloc_zeros::<f32>(2).unwrap_err();
+    assert_eq!(error.0, sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    assert!(stream.end_capture(flags).is_err());
+
+    // A global capture forbids it to everyone.
+    stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL).unwrap();
+    let elsewhere =
+        std::thread::scope(|scope| scope.spawn(|| other.alloc_zeros::<f32>(2).map(|_| ())).join());
+    assert_eq!(elsewhere.unwrap().unwrap_err().0, sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    assert!(stream.end_capture(flags).is_err());
 }

@@ -271,6 +271,7 @@ impl<'a> Block<'a> {
                 tensor::wait(w, self, *pending)
             }
             op if alu::execute(w, op, mask) => Ok(()),
+            op if memory::load_together(w, self, op, mask) => Ok(()),
             op => self.other(w, op, mask),
         }
     }

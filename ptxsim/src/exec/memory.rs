@@ -132,49 +132,88 @@ fn extend(value: u64, ty: Type, register: u8) -> u64 {
 }
 
 /// The allocation in which the accesses of all lanes lie, aligned, and their offsets; none if they are not that simple.
+#[inline(always)]
 fn together<'m>(
     block: &Block<'m>,
     addresses: &[u64; LANES],
     mask: u32,
     bytes: u32,
-) -> Option<(&'m Allocation, [usize; LANES])> {
+) -> Option<(&'m Allocation, [u64; LANES])> {
     let first = addresses[mask.trailing_zeros() as usize % LANES];
     let allocation = block.view.find(first)?;
     let last = allocation.bytes.checked_sub(u64::from(bytes))?;
     let mut offsets = [0; LANES];
-    let mut inside = true;
+    let mut outside = 0;
     for (lane, address) in addresses.iter().enumerate() {
         // Lanes that do not take part read the first word, to no effect.
         let offset = if mask >> lane & 1 == 1 { address.wrapping_sub(allocation.base) } else { 0 };
-        inside &= offset <= last && offset & (u64::from(bytes) - 1) == 0;
-        offsets[lane] = offset as usize;
+        outside |= u64::from(offset > last) | offset & (u64::from(bytes) - 1);
+        offsets[lane] = offset;
     }
-    inside.then_some((allocation, offsets))
+    (outside == 0).then_some((allocation, offsets))
+}
+
+/// Loads from one allocation in global memory, the most frequent kind; whether it was one.
+#[inline(always)]
+pub(super) fn load_together(w: &mut Warp, block: &Block<'_>, op: &Op, mask: u32) -> bool {
+    let Op::Load { target: Target::Global, ty, bytes: register, count, d, from } = op else { return false };
+    let width = ty.bytes() as usize;
+    if width == 1 || *register == 8 && width != 8 {
+        return false;
+    }
+    let addresses = w.addresses(*from);
+    let total = ty.bytes() * u32::from(*count);
+    let Some((allocation, offsets)) = together(block, &addresses, mask, total) else { return false };
+    for (i, slot) in d[..usize::from(*count)].iter().enumerate() {
+        let mut values = [0u32; LANES];
+        match width {
+            8 => {
+                let at = |lane: usize| get_global(allocation, offsets[lane] as usize + i * 8, 8);
+                w.set64(*slot, &std::array::from_fn(at), mask);
+                continue;
+            }
+            4 => {
+                for (value, offset) in values.iter_mut().zip(&offsets) {
+                    *value = allocation.load(*offset as usize + i * 4);
+                }
+            }
+            _ => {
+                for (value, offset) in values.iter_mut().zip(&offsets) {
+                    let bits = get_global(allocation, *offset as usize + i * 2, 2);
+                    *value = extend(bits, *ty, *register) as u32;
+                }
+            }
+        }
+        w.set32(*slot, &values, mask);
+    }
+    true
+}
+
+/// A parameter at one place for all lanes, which is how kernels read theirs; whether it was that.
+fn load_param(w: &mut Warp, block: &Block<'_>, op: &Op, mask: u32) -> bool {
+    let Op::Load { target: Target::Param, ty, bytes: register, count: 1, d, from } = op else { return false };
+    let addresses = w.addresses(*from);
+    if addresses.iter().any(|address| *address != addresses[0]) {
+        return false;
+    }
+    let Ok(offset) = plain(Space::Param, block.params.len(), addresses[0], ty.bytes()) else { return false };
+    let value = extend(get(block.params, offset, ty.bytes() as usize), *ty, *register);
+    if *register == 8 {
+        w.set64(d[0], &[value; LANES], mask);
+    } else {
+        w.set32(d[0], &[value as u32; LANES], mask);
+    }
+    true
 }
 
 pub(super) fn load(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Raised> {
+    if load_param(w, block, op, mask) {
+        return Ok(());
+    }
     let Op::Load { target, ty, bytes: register, count, d, from } = op else { return Ok(()) };
     let addresses = w.addresses(*from);
     let width = ty.bytes() as usize;
     let total = ty.bytes() * u32::from(*count);
-    if *target == Target::Global
-        && (width == 4 || width == 2)
-        && *register != 8
-        && let Some((allocation, offsets)) = together(block, &addresses, mask, total)
-    {
-        for (i, slot) in d[..usize::from(*count)].iter().enumerate() {
-            let mut values = [0; LANES];
-            for (value, offset) in values.iter_mut().zip(&offsets) {
-                let offset = offset + i * width;
-                *value = allocation.load(offset & !3) >> (offset % 4 * 8);
-            }
-            if width == 2 {
-                values = values.map(|value| extend(u64::from(value & 0xffff), *ty, *register) as u32);
-            }
-            w.set32(*slot, &values, mask);
-        }
-        return Ok(());
-    }
     let mut finder = Finder::new(block);
     let mut shared = 0;
     for lane in lanes(mask) {
@@ -218,7 +257,7 @@ pub(super) fn store(w: &mut Warp, block: &mut Block<'_>, op: &Op, mask: u32) -> 
         for (i, slot) in s[..usize::from(*count)].iter().enumerate() {
             let values = &w.r[*slot as usize];
             for lane in lanes(mask) {
-                allocation.store(offsets[lane] + i * 4, values[lane]);
+                allocation.store(offsets[lane] as usize + i * 4, values[lane]);
             }
         }
         return Ok(());

@@ -227,6 +227,7 @@ impl Warp {
     }
 
     /// The address of each lane.
+    #[inline(always)]
     pub(super) fn addresses(&self, address: Address) -> [u64; LANES] {
         let mut out = [0; LANES];
         if address.wide {

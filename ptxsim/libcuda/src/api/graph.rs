@@ -3,17 +3,21 @@
 use core::ffi::{c_int, c_ulonglong};
 
 use super::{Handle, handle, number, put, with};
-use crate::state::{Capture, DEFAULT_STREAM};
+use crate::state::{Capture, CaptureMode, DEFAULT_STREAM};
 use crate::status::*;
-
-/// The capture mode in which calls that wait or allocate are allowed: `CU_STREAM_CAPTURE_MODE_RELAXED`.
-const RELAXED: c_int = 2;
 
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamBeginCapture_v2(stream: Handle, mode: c_int) -> Status {
     with(|state| {
         state.healthy()?;
         let origin = number(stream);
+        // By number as in cuda.h.
+        let mode = match mode {
+            0 => CaptureMode::Global,
+            1 => CaptureMode::ThreadLocal,
+            2 => CaptureMode::Relaxed,
+            _ => return Err(ERROR_INVALID_VALUE),
+        };
         // The legacy stream cannot be captured.
         if origin == DEFAULT_STREAM {
             return Err(ERROR_STREAM_CAPTURE_UNSUPPORTED);
@@ -24,8 +28,8 @@ extern "C" fn cuStreamBeginCapture_v2(stream: Handle, mode: c_int) -> Status {
             return Err(ERROR_INVALID_VALUE);
         }
         stream.capture = Some(id);
-        let relaxed = mode == RELAXED;
-        state.captures.insert(id, Capture { origin, relaxed, ..Capture::default() });
+        let thread = Some(std::thread::current().id());
+        state.captures.insert(id, Capture { origin, mode, thread, ..Capture::default() });
         Ok(())
     })
 }
@@ -40,6 +44,10 @@ unsafe extern "C" fn cuStreamEndCapture(stream: Handle, out: *mut Handle) -> Sta
         let id = capture.ok_or(ERROR_INVALID_VALUE)?;
         if state.captures.get(&id).is_none_or(|capture| capture.origin != stream) {
             return Err(ERROR_STREAM_CAPTURE_UNMATCHED);
+        }
+        let this = Some(std::thread::current().id());
+        if state.captures.get(&id).is_some_and(|c| c.mode != CaptureMode::Relaxed && c.thread != this) {
+            return Err(ERROR_STREAM_CAPTURE_WRONG_THREAD);
         }
         let capture = state.captures.remove(&id).ok_or(ERROR_INVALID_HANDLE)?;
         state.streams.values_mut().filter(|stream| stream.capture == Some(id)).for_each(|s| s.capture = None);
