@@ -142,12 +142,15 @@ fn together<'m>(
     let first = addresses[mask.trailing_zeros() as usize % LANES];
     let allocation = block.view.find(first)?;
     let last = allocation.bytes.checked_sub(u64::from(bytes))?;
+    let (base, low_bits) = (allocation.base, u64::from(bytes) - 1);
     let mut offsets = [0; LANES];
     let mut outside = 0;
-    for (lane, address) in addresses.iter().enumerate() {
+    for lane in 0..LANES {
         // Lanes that do not take part read the first word, to no effect.
-        let offset = if mask >> lane & 1 == 1 { address.wrapping_sub(allocation.base) } else { 0 };
-        outside |= u64::from(offset > last) | offset & (u64::from(bytes) - 1);
+        let takes_part = u64::from(mask >> lane & 1).wrapping_neg();
+        let offset = addresses[lane].wrapping_sub(base) & takes_part;
+        // Both lie below 2^63, or the difference has that bit.
+        outside |= last.wrapping_sub(offset) >> 63 | offset >> 63 | offset & low_bits;
         offsets[lane] = offset;
     }
     (outside == 0).then_some((allocation, offsets))

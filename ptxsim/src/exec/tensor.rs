@@ -10,6 +10,19 @@ use crate::error::FaultKind;
 use crate::half::f32_from_f16;
 use crate::op::{Address, Mma, Op, Slot, Wgmma};
 
+/// The lower and upper halves of a register as f32.
+#[inline(always)]
+fn split(register: &[u32; LANES]) -> ([f32; LANES], [f32; LANES]) {
+    let (mut low, mut high) = ([0f32; LANES], [0f32; LANES]);
+    for (low, word) in low.iter_mut().zip(register) {
+        *low = f32_from_f16(word & 0xffff);
+    }
+    for (high, word) in high.iter_mut().zip(register) {
+        *high = f32_from_f16(word >> 16);
+    }
+    (low, high)
+}
+
 /// `d = a * b + c` for tiles of 16 x k and k x 8 (PTX ISA, fragments of `mma.m16n8k16`).
 ///
 /// Lane l = 4 g + t holds row g of a (columns 2t, 2t+1), column g of b (rows 2t, 2t+1) and row g of c (columns 2t,
@@ -20,13 +33,12 @@ pub(super) fn mma(w: &mut Warp, m: &Mma) {
     // Columns are kept in the order 0 2 4 6 1 3 5 7, in which the registers of c hold them.
     let mut b = [[0f32; 8]; 16];
     for half in 0..halves {
-        let register = &w.r[m.b[half] as usize];
-        for t in 0..4 {
-            for n in 0..8 {
-                let column = n / 2 + n % 2 * 4;
-                let word = register[n * 4 + t];
-                b[half * 8 + 2 * t][column] = f32_from_f16(word & 0xffff);
-                b[half * 8 + 2 * t + 1][column] = f32_from_f16(word >> 16);
+        let (low, high) = split(&w.r[m.b[half] as usize]);
+        for n in 0..8 {
+            let column = n / 2 + n % 2 * 4;
+            for t in 0..4 {
+                b[half * 8 + 2 * t][column] = low[n * 4 + t];
+                b[half * 8 + 2 * t + 1][column] = high[n * 4 + t];
             }
         }
     }
@@ -34,13 +46,7 @@ pub(super) fn mma(w: &mut Warp, m: &Mma) {
     for rows in 0..2 {
         let mut a = [[0f32; LANES]; 4];
         for half in 0..halves {
-            let register = &w.r[m.a[half * 2 + rows] as usize];
-            for lane in 0..LANES {
-                a[half * 2][lane] = f32_from_f16(register[lane] & 0xffff);
-            }
-            for lane in 0..LANES {
-                a[half * 2 + 1][lane] = f32_from_f16(register[lane] >> 16);
-            }
+            (a[half * 2], a[half * 2 + 1]) = split(&w.r[m.a[half * 2 + rows] as usize]);
         }
         let mut sums = [[0f32; 8]; 8];
         let (even, odd) = (&w.r[m.c[rows * 2] as usize], &w.r[m.c[rows * 2 + 1] as usize]);
