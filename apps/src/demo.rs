@@ -220,19 +220,24 @@ fn choose_slowdown(options: &Options, plan: &Plan, info: &Info, arch: Arch) -> R
     let frame = Yuv420 { h, w, y: &luma, u: &chroma, v: &chroma, colour, quantiser: 30 };
     let mut rgba = vec![];
     upscaler.upscale(&frame, Mode::Network, &mut rgba)?;
-    let start = Instant::now();
-    upscaler.upscale(&frame, Mode::Network, &mut rgba)?;
-    let measuring = MEASURE_NS_PER_PIXEL * f64::from(plan.hr.0 * plan.hr.1) * 1e-9;
-    let busy = (start.elapsed().as_secs_f64() + measuring) * info.fps;
+    // The best of a few: one may be held up by whatever else the machine does.
+    let mut upscale_s = f64::INFINITY;
+    for _ in 0..3 {
+        let start = Instant::now();
+        upscaler.upscale(&frame, Mode::Network, &mut rgba)?;
+        upscale_s = upscale_s.min(start.elapsed().as_secs_f64());
+    }
+    let measuring_s = MEASURE_NS_PER_PIXEL * f64::from(plan.hr.0 * plan.hr.1) * 1e-9;
+    let busy = (upscale_s + measuring_s) * info.fps;
     let comfortable = (2.0 * busy).max(1.0);
     let Some(wall) = options.wall_seconds else { return Ok((round_up(comfortable), name)) };
     let duration = options.seconds.or(info.duration_us.map(|us| us as f64 / 1e6)).unwrap_or(1.0);
     Ok((round_up(comfortable.min((wall / duration).max(busy)).max(1.0)), name))
 }
 
-/// Cost of everything but the network for one shown pixel, on two cores without an assembler for openh264:
+/// Cost of everything but the network for one shown pixel, on two cores with an assembler for openh264:
 /// decoding, conversion, two comparisons, recording.
-const MEASURE_NS_PER_PIXEL: f64 = 40.0;
+const MEASURE_NS_PER_PIXEL: f64 = 20.0;
 
 fn round_up(v: f64) -> f64 {
     (v * 10.0).ceil() / 10.0
