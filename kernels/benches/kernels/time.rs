@@ -99,15 +99,15 @@ fn line(net: &str, what: &str, us: f64, flop: u64, bytes: u64, floor_us: f64) {
 /// What can be said without a device: counted work, the time that no H100 can beat, and what to expect.
 fn floors() -> Result<(), Box<dyn std::error::Error>> {
     println!(
-        "\ncounted, not measured: the least that an H100 SXM (790 TFLOP/s, 3.0 TB/s) needs, launch after launch.\n\
+        "\ncounted, not measured: the least that an H100 SXM (790 TFLOP/s, 3.0 TB/s) needs, part after part.\n\
          predicted: {:.0}% of its memory's speed, {:.0}% of its tensor cores' by mma.sync and {:.0}% by wgmma, and {} us\n\
-         from one launch to the next",
+         from one part to the next",
         100.0 * BYTES_SHARE,
         100.0 * MMA_SHARE,
         100.0 * WGMMA_SHARE,
         LAUNCH_US
     );
-    println!("net              batch  launches    GFLOP       MB  floor us  predicted us");
+    println!("net              batch     parts    GFLOP       MB  floor us  predicted us");
     for net in NETS {
         for batch in BATCHES {
             let plan = Plan::training(arch(net), batch, CROP, H100_MULTIPROCESSORS);
@@ -127,10 +127,10 @@ fn floors() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Share of the memory's speed that kernels which move long rows reach.
 const BYTES_SHARE: f64 = 0.85;
-/// Shares of the tensor cores' speed. On this card mma.sync is said to reach at most 63% of what wgmma does.
+/// Shares of the tensor cores' speed.
 const MMA_SHARE: f64 = 0.5;
 const WGMMA_SHARE: f64 = 0.75;
-/// From the end of a launch to the start of the next, in a graph.
+/// From the end of a part to the start of the next, in a graph.
 const LAUNCH_US: f64 = 1.3;
 
 /// Assumed, not measured: the constants above.
