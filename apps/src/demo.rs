@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use hone_media::encode::{self, Encoder, Packet};
+use hone_media::encode::{self, Effort, Encoder, Packet};
 use hone_media::frame::Frame;
 use hone_media::record::{self, Recorder};
 use hone_media::source::{Info, Looped, Mp4Source, Source};
@@ -400,7 +400,8 @@ impl Sink for Measure {
         self.raw = Some(self.recorder("lr.mp4", self.plan.lr)?);
         let megapixels = f64::from(self.plan.hr.0 * self.plan.hr.1) / 1e6;
         let kbps = (RECORD_KBPS_PER_MEGAPIXEL * megapixels).clamp(200.0, 50_000.0);
-        let config = encode::Config { threads: 2, ..self.plan.encode(self.plan.hr, kbps) };
+        let config =
+            encode::Config { threads: 2, effort: Effort::Fast, ..self.plan.encode(self.plan.hr, kbps) };
         self.shown = Some((Encoder::new(&config)?, self.recorder("sr.mp4", self.plan.hr)?));
         Ok(())
     }

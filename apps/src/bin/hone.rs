@@ -111,7 +111,7 @@ struct Demo {
     /// How many times slower than life the clip runs [default: what this machine needs].
     #[arg(long, value_name = "TIMES")]
     slowdown: Option<f64>,
-    /// Seconds that the stream may take; used to choose the slowdown [default: 105 for the bundled clip].
+    /// Seconds that the stream may take; used to choose the slowdown [default: 75 for the bundled clip].
     #[arg(long, value_name = "SECONDS")]
     wall_seconds: Option<f64>,
 }
@@ -127,7 +127,7 @@ enum Trainer {
 }
 
 /// Seconds that the stream of the bundled clip should take, so that the whole demo can end within three minutes.
-const BUNDLED_WALL_SECONDS: f64 = 90.0;
+const BUNDLED_WALL_SECONDS: f64 = 75.0;
 
 fn net(text: &str) -> Result<(u16, u16), String> {
     let parse = || {
