@@ -127,7 +127,7 @@ fn auto_takes_cuda_and_falls_back_with_one_line() {
 }
 
 /// Distance of the weights after ten steps on CUDA and on the CPU, over the way that they went. The gradients are off by up to
-/// 0.03 of a layer's length (`kernels/tests/network.rs`); where one is smaller than its error, a step of Adam goes anywhere.
+/// 0.03 of a layer's length (`parity/tests/cuda/network.rs`); where one is smaller than its error, a step of Adam goes anywhere.
 const APART: f64 = 0.15;
 
 #[test]

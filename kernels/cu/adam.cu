@@ -7,7 +7,7 @@
 // Limits  all parameters below 2^31; parts are summed in a fixed order; loss scale 1 to 2^24
 // Budget  registers 40, shared 1 KiB
 // Cost    36 B a parameter and 4 B of f16; the floor at 3.0 TB/s. 16x64 at x2: 1.37 M parameters, 55 MB, 18 us
-// Oracle  model/src/reference/adam.rs | Cases kernels/tests/adam.rs
+// Oracle  model/src/reference/adam.rs | Cases parity/tests/cuda/adam.rs
 //
 // Everything that changes from step to step is in device memory, so that a graph can replay: settings come in with each
 // step, the state stays. Source of the loss scale: Micikevicius et al. 2018, arXiv:1710.03740, section 3.2.

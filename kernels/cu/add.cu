@@ -4,7 +4,7 @@
 // Limits  count below 2^31; y may be a or b
 // Budget  registers 32, shared 0 KiB
 // Cost    48 B an eight; the floor at 3.0 TB/s. At 64 of 48x48, 16 channels: 14.2 MB, 4.7 us
-// Oracle  model/src/reference/network.rs | Cases kernels/tests/add.rs
+// Oracle  model/src/reference/network.rs | Cases parity/tests/cuda/add.rs
 //
 // `accumulate` of the oracle, for the one value whose gradient comes from two skips: the head's. Elsewhere conv3x3 adds.
 #include "gpu.cuh"

@@ -6,7 +6,7 @@
 // Budget  registers 128, shared 48 KiB, tensor cores
 // Cost    18*n*H*W*cx*cy flop; 2*n*H*W*(cx + cy), 2*n*H*W*cy more for add and for mask B; the larger floor at 790 TFLOP/s,
 //         3.0 TB/s. At 64 of 48x48, no add, no mask: 16 to 16 9.4 MB, 3.1 us; 32 to 32 6.3 us; 64 to 64 10.9 GFLOP, 13.8 us
-// Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/conv3x3.rs
+// Oracle  model/src/reference/conv3x3.rs | Cases parity/tests/cuda/conv3x3.rs
 //
 // The data gradient is the same operation: x is the gradient by y, w is `wt` (taps turned round, transposed), mask is
 // what the ReLU before this layer put out.

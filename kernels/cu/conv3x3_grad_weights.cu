@@ -6,7 +6,7 @@
 // Cost    18*n*H*W*cx*cy flop; 2*n*H*W*(cx + cy) + 4*P*cy*(9*cx + 1) B; the larger floor at 790 TFLOP/s, 3.0 TB/s
 //         At 64 of 48x48 without the parts: 16 and 16 9.4 MB, 3.1 us; 32 and 32 6.3 us; 64 and 64 10.9 GFLOP, 13.8 us
 //         Parts at P = 128: 16 and 16 1.2 MB, 0.4 us; 64 and 64 18.9 MB, 6.3 us: let P fall as cx*cy grows
-// Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/conv3x3_grad_weights.rs
+// Oracle  model/src/reference/conv3x3.rs | Cases parity/tests/cuda/conv3x3_grad_weights.rs
 //
 // GEMM over pixels: M output channels, N input channels, K pixels; a warp for each of the nine taps. All read the same
 // tile of gy, and of x the tile as seen from their tap. A pixel's channels lie in a row, so both operands come

@@ -6,7 +6,7 @@
 // Budget  registers 168, shared 0 KiB, tensor cores
 // Cost    18*n*H*W*cx*cy flop; 2*n*H*W*(cx + cy) + 4*P*cy*(9*cx + 1) B; the larger floor at 790 TFLOP/s, 3.0 TB/s
 //         At 64 of 48x48, 64 and 64: 10.9 GFLOP, 13.8 us; 18.9 MB of parts at P = 128, written and read again, 12.6 us
-// Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/conv3x3_grad_weights.rs
+// Oracle  model/src/reference/conv3x3.rs | Cases parity/tests/cuda/conv3x3_grad_weights.rs
 //
 // As conv3x3_grad_weights.cu, which says what is summed in which order; but a warpgroup has a row of three taps. A, the
 // tile of gy, comes through registers, for three instructions use it: so shared memory is read half the time, not all

@@ -7,7 +7,7 @@
 // Budget  registers 168, shared 0 KiB, tensor cores
 // Cost    1152*n*H*W*cy flop; 2*n*H*W*(64 + cy), 2*n*H*W*cy more for add and for mask B; the larger floor at 790 TFLOP/s,
 //         3.0 TB/s. At 64 of 48x48, cy = 64: 10.9 GFLOP, 13.8 us
-// Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/conv3x3.rs
+// Oracle  model/src/reference/conv3x3.rs | Cases parity/tests/cuda/conv3x3.rs
 //
 // A is the weights (64 channels), B the pixels (8x16): so an instruction reads 2 KB of A and 4 KB of B for 64 cycles of
 // work, within what shared memory gives; pixels as A would need all of it. Weights of all taps stay in shared memory.

@@ -8,7 +8,7 @@
 // Budget  registers 40, shared 0 KiB
 // Cost    gather_lr 56 B a pixel, gather_hr 6 B, gather_images 44 B; at 3.0 TB/s. At 64 of 48x48, s = 2: 8.3 MB, 2.8 us
 //         and 3.5 MB, 1.2 us
-// Oracle  model/src/gather.rs | Cases kernels/tests/gather.rs
+// Oracle  model/src/gather.rs | Cases parity/tests/cuda/gather.rs
 #include "gpu.cuh"
 
 // One of a step's crops. The launcher writes it: 40 bytes, `Crop` in kernels/src/gather.rs.

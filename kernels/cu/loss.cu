@@ -7,7 +7,7 @@
 // Budget  registers 168, shared 1 KiB
 // Cost    n*H*W*(4*c + 12 + 3*s^2) B, of an image n*H*W*(2*c + 12 + 12*s^2); the floor at 3.0 TB/s. At 64 of 48x48,
 //         s = 2: 13.0 MB, 4.3 us
-// Oracle  model/src/reference/loss.rs | Cases kernels/tests/loss.rs
+// Oracle  model/src/reference/loss.rs | Cases parity/tests/cuda/loss.rs
 //
 // A thread has one LR pixel, its s^2 output pixels and the 5x5 neighbourhood that they interpolate. sqrt(d^2 + eps^2) is the
 // Charbonnier loss, and with eps = 0 it is L1. The base and the shuffle have oracles of their own, bicubic.rs and

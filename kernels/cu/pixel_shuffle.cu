@@ -4,7 +4,7 @@
 // Limits  s >= 1; any c, H, W >= 1; eights of the result below 2^31
 // Budget  registers 40, shared 0 KiB
 // Cost    2*n*H*W*(cx + s^2*cy) B; the floor at 3.0 TB/s. At 64 of 48x48, c = 64, s = 2: 151 MB, 50 us
-// Oracle  model/src/reference/pixel_shuffle.rs | Cases kernels/tests/pixel_shuffle.rs
+// Oracle  model/src/reference/pixel_shuffle.rs | Cases parity/tests/cuda/pixel_shuffle.rs
 //
 // Channel k*s^2 + dy*s + dx goes to channel k of (s*y + dy, s*x + dx). A thread writes 16 bytes and gathers what it needs:
 // neighbouring threads read the same lines, so that nearly all of it comes from the cache.

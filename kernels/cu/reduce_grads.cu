@@ -5,7 +5,7 @@
 // Limits  count >= 1; entries of a layer, padded, 9*cx*cy + cy, below 2^31; sums in f32, in an order that count alone decides
 // Budget  registers 40, shared 2 KiB
 // Cost    4 B an entry and part, 4 B a gradient; the floor at 3.0 TB/s. 64 to 64 at count = 128: 19.0 MB, 6.3 us
-// Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/reduce_grads.rs
+// Oracle  model/src/reference/conv3x3.rs | Cases parity/tests/cuda/reduce_grads.rs
 #include "gpu.cuh"
 
 // The launcher writes it: 48 bytes, `Layer` in kernels/src/reduce_grads.rs.

@@ -11,7 +11,7 @@
 // Cost    forward 36*n*H*W*C*C flop, 6*n*H*W*C B; backward 72*n*H*W*C*C flop, 8*n*H*W*C + 8*gridDim.x*C*(9*C+1) B; a tenth
 //         more flop as computed, for halos; the larger floor at 790 TFLOP/s, 3.0 TB/s. At 64 of 48x48 and 132 parts: C=16
 //         4.7 us and 7.9 us, C=32 9.4 us and 15.9 us
-// Oracle  model/src/reference/conv3x3.rs | Cases kernels/tests/resblock.rs
+// Oracle  model/src/reference/conv3x3.rs | Cases parity/tests/cuda/resblock.rs
 //
 // Two layers apart are bound by memory: hidden is written and read again, x read twice; backward gy, gh, hidden and x
 // are all read twice. Here a block of threads holds both layers' weights in shared memory and goes from tile to tile:

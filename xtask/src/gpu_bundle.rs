@@ -27,19 +27,19 @@ pub fn make() -> Result<()> {
     for sub in ["tests", "standin", "peers"] {
         std::fs::create_dir_all(folder.join(sub))?;
     }
-    let tests = build(&["test", "--release", "-p", "hone-kernels", "--no-run"])?;
-    ensure!(!tests.is_empty(), "cargo built no tests");
+    let tests = build(&["test", "--release", "-p", "hone-parity", "--test", "cuda", "--no-run"])?;
+    let Some((_, test)) = tests.first() else { bail!("cargo built no tests") };
     for (name, executable) in &tests {
         copy(executable, &folder.join("tests").join(name))?;
     }
-    let benches = build(&["bench", "-p", "hone-kernels", "--bench", "kernels", "--no-run"])?;
-    let Some((_, bench)) = benches.first() else { bail!("cargo built no benchmark") };
-    copy(bench, &folder.join("kernels"))?;
-    // Cargo leaves it beside the benchmark that depends on it.
-    let standin = bench.with_file_name(STANDIN);
+    // Cargo leaves it beside the test that depends on it.
+    let standin = test.with_file_name(STANDIN);
     copy(&standin, &folder.join("standin/libcuda.so.1"))?;
     // Tests look for it above their own folder.
     copy(&standin, &folder.join(STANDIN))?;
+    let benches = build(&["bench", "-p", "hone-kernels", "--bench", "kernels", "--no-run"])?;
+    let Some((_, bench)) = benches.first() else { bail!("cargo built no benchmark") };
+    copy(bench, &folder.join("kernels"))?;
     copy(&root().join("kernels/benches/peers/step.py"), &folder.join("peers/step.py"))?;
     let run = folder.join("run.sh");
     std::fs::write(&run, RUN)?;

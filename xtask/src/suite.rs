@@ -118,10 +118,12 @@ impl fmt::Display for Summary {
     }
 }
 
-/// What ran on the CUDA interpreter, as its stand-in driver tells: an object for each kernel of each process, a line each.
+/// What ran on the CUDA interpreter, as its stand-in driver and the tests tell: an object a line, for each kernel of each
+/// process, and for the cases that a process compared.
 #[derive(Debug, Default, PartialEq)]
 struct Interpreted {
     kernels: usize,
+    cases: u64,
     launches: u64,
     instructions: u64,
 }
@@ -133,6 +135,7 @@ impl Interpreted {
             let Ok(stats) = serde_json::from_str::<Value>(line) else { continue };
             let number = |name: &str| stats[name].as_u64().unwrap_or(0);
             names.extend(stats["kernel"].as_str().map(str::to_owned));
+            sum.cases += number("cases");
             sum.launches += number("launches");
             sum.instructions += number("instructions");
         }
@@ -142,11 +145,12 @@ impl Interpreted {
 
 impl fmt::Display for Interpreted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kernels, launches, instructions } = self;
+        let Self { kernels, cases, launches, instructions } = self;
         let millions = *instructions as f64 / 1e6;
         write!(
             f,
-            "== {kernels} CUDA kernels ran on the interpreter: {launches} launches, {millions:.0} M instructions"
+            "== {kernels} CUDA kernels ran on the interpreter: {cases} cases, {launches} launches, \
+             {millions:.0} M instructions"
         )
     }
 }
@@ -181,10 +185,11 @@ test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         let text = r#"{"kernel":"add","launches":2,"blocks":9,"instructions":100}
 {"kernel":"adam","launches":1,"blocks":1,"instructions":7}
 {"kernel":"add","launches":3,"blocks":9,"instructions":50}
+{"cases":12}
 cut off
 "#;
         let sum = Interpreted::sum(text);
-        assert_eq!(sum, Interpreted { kernels: 2, launches: 6, instructions: 157 });
+        assert_eq!(sum, Interpreted { kernels: 2, cases: 12, launches: 6, instructions: 157 });
     }
 
     #[test]

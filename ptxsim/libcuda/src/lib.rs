@@ -14,4 +14,5 @@ mod settings;
 mod state;
 mod status;
 
-pub use preload::{PreloadError, preload};
+pub use preload::{PreloadError, preload, stats};
+pub use report::at_exit;

@@ -1,5 +1,6 @@
 //! Puts the stand-in where the driver's library would be looked for.
 
+use core::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -44,11 +45,40 @@ impl std::fmt::Display for PreloadError {
 /// # Errors
 /// [`PreloadError`] if the file is not there or cannot be loaded.
 pub fn preload() -> Result<(), PreloadError> {
-    static LOADED: OnceLock<Result<(), PreloadError>> = OnceLock::new();
-    LOADED.get_or_init(load).clone()
+    loaded().as_ref().map(|_| ()).map_err(PreloadError::clone)
 }
 
-fn load() -> Result<(), PreloadError> {
+/// What ran on the preloaded stand-in in this process so far: the lines that `PTXSIM_STATS` has, a kernel each.
+///
+/// # Errors
+/// As [`preload`], which this calls.
+pub fn stats() -> Result<String, PreloadError> {
+    type Take = unsafe extern "C" fn(*mut c_void, *const u8, usize);
+    /// # Safety
+    /// `text` is a `Vec<u8>`; `data` is valid for `len` bytes.
+    unsafe extern "C" fn take(text: *mut c_void, data: *const u8, len: usize) {
+        // SAFETY: the caller's promise.
+        let (text, data) = unsafe { (&mut *text.cast::<Vec<u8>>(), core::slice::from_raw_parts(data, len)) };
+        text.extend_from_slice(data);
+    }
+    let library = loaded().as_ref().map_err(PreloadError::clone)?;
+    let mut text = Vec::<u8>::new();
+    // SAFETY: the library is this crate, where `ptxsim_stats` has this type; it calls `take` with what it is given.
+    unsafe {
+        if let Ok(stats) = library.get::<unsafe extern "C" fn(Take, *mut c_void)>(b"ptxsim_stats\0") {
+            stats(take, (&raw mut text).cast());
+        }
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The library, which stays for the life of the process: others look it up by name.
+fn loaded() -> &'static Result<libloading::Library, PreloadError> {
+    static LOADED: OnceLock<Result<libloading::Library, PreloadError>> = OnceLock::new();
+    LOADED.get_or_init(load)
+}
+
+fn load() -> Result<libloading::Library, PreloadError> {
     let program = std::env::current_exe().unwrap_or_default();
     let beside = program.parent().map(PathBuf::from).unwrap_or_default();
     let looked = vec![beside.join(FILE), beside.join("deps").join(FILE), beside.join("..").join(FILE)];
@@ -56,12 +86,6 @@ fn load() -> Result<(), PreloadError> {
         return Err(PreloadError::NotFound { looked });
     };
     // SAFETY: the library is this crate, whose loading runs no code of ours.
-    match unsafe { libloading::Library::new(&path) } {
-        Ok(library) => {
-            // Stays for the life of the process: others look it up by name.
-            std::mem::forget(library);
-            Ok(())
-        }
-        Err(error) => Err(PreloadError::NotLoaded { path, reason: error.to_string() }),
-    }
+    unsafe { libloading::Library::new(&path) }
+        .map_err(|error| PreloadError::NotLoaded { path, reason: error.to_string() })
 }

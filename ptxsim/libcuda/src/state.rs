@@ -95,7 +95,10 @@ pub(crate) struct State {
     pub pinned: HashMap<usize, Box<[u128]>>,
     /// An error that stays, as on the device.
     pub sticky: Option<Status>,
+    /// What ran and was not yet appended to the file of counts.
     pub stats: BTreeMap<String, Stats>,
+    /// What was.
+    pub appended: BTreeMap<String, Stats>,
 }
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| Mutex::new(State::new()));
@@ -123,6 +126,7 @@ impl State {
             pinned: HashMap::new(),
             sticky: None,
             stats: BTreeMap::new(),
+            appended: BTreeMap::new(),
         }
     }
 
@@ -209,8 +213,7 @@ impl State {
                 let options = Options { shared_bytes_max: *shared_max, ..self.settings.options.clone() };
                 match loaded.launch(name, &self.memory, launch, args, &options) {
                     Ok(stats) => {
-                        let entry = self.stats.entry(name.to_string()).or_default();
-                        *entry = std::mem::take(entry).merged(stats);
+                        crate::report::merge(&mut self.stats, name, stats);
                         Ok(())
                     }
                     Err(LaunchError::Fault(fault)) => Err(self.fail(&fault)),

@@ -53,6 +53,7 @@ fn the_environment_sets_device_driver_schedule_and_counts() {
         assert_eq!(stream.clone_dtoh(&winner).unwrap(), 0u32.to_le_bytes());
     }
 
+    let told = hone_ptxsim_libcuda::stats().unwrap();
     // Counts are written when the context goes.
     drop((stream, function, module));
     drop(context);
@@ -61,4 +62,6 @@ fn the_environment_sets_device_driver_schedule_and_counts() {
         line.starts_with("{\"kernel\":\"last\",\"launches\":2,\"blocks\":2,\"instructions\":24,"),
         "{line}"
     );
+    assert_eq!(told, line);
+    assert_eq!(hone_ptxsim_libcuda::stats().unwrap(), line, "what was written still counts");
 }

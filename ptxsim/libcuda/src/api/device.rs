@@ -28,7 +28,7 @@ extern "C" fn cuInit(flags: c_uint) -> Status {
             return Err(ERROR_NO_DEVICE);
         }
         state.initialised = true;
-        report::at_exit();
+        report::write_at_exit();
         Ok(())
     })
 }

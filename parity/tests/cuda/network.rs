@@ -1,18 +1,11 @@
 //! Whole networks: output and gradient of both families, at all scales and channel counts, against the oracle.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-#[path = "on_device/batch.rs"]
-mod batch;
-mod on_device;
-#[path = "on_device/stored.rs"]
-mod stored;
-
-use batch::{Batch, CHARBONNIER, device};
+use crate::batch::{Batch, CHARBONNIER, device};
+use crate::compare::{F16_ROUNDING, check};
 use hone_kernels::Options;
 use hone_kernels::plan::{Plan, Step};
 use hone_model::backend::{Adam, Loss, TrainBackend};
 use hone_model::reference::{self, Tensor};
-use on_device::{F16_ROUNDING, check};
 
 /// Error of a layer's gradient against the oracle with storage in f16, over the gradient's length. What is left are sums in
 /// f32: off by about sqrt(9·64) · 2^-24 in the middle, they turn the rounding of one stored value in a few hundred, by
@@ -53,7 +46,7 @@ fn compare(name: &str, loss: Loss) {
     let plan = Plan::training(batch.arch, 2, 9, device().multiprocessors());
     let loss_scale = f64::from(Options::default().loss_scale);
     let (stored_loss, stored) =
-        stored::gradient(&plan, batch.weights.params(), batch.images(), loss, loss_scale);
+        crate::stored::gradient(&plan, batch.weights.params(), batch.images(), loss, loss_scale);
     let largest = oracle.params.iter().fold(0f64, |a, g| a.max(g.abs()));
     let (value, have) = gradient(&batch, loss, largest);
     check(name, &[value], &[stored_loss], |_| STORED * stored_loss);
@@ -108,7 +101,7 @@ fn on_hopper() {
 #[test]
 fn gradients_on_hopper() {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "on_hopper", "--ignored", "--nocapture"])
+        .args(["--exact", "network::on_hopper", "--ignored", "--nocapture"])
         .env("PTXSIM_DEVICE_SM", "9.0")
         .output()
         .unwrap();

@@ -1,19 +1,11 @@
 //! The launchers on whatever answers to the driver's name: the stand-in, which runs the compiled kernels on the CPU, or a
 //! card.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use half::f16;
 use hone_kernels::memory::{Shape, Tensor, padded};
 use hone_kernels::{Device, Stream};
 use hone_model::reference;
 use hone_model::rng::Rng;
-
-/// Half the distance from 1 to the next f16: what rounding a result costs at most, relatively.
-pub const F16_ROUNDING: f64 = 1.0 / 2048.0;
-/// Half the smallest f16: what rounding costs at most where numbers are denormal.
-pub const F16_SMALLEST: f64 = 1.0 / (1u64 << 25) as f64;
-/// Half the distance from 1 to the next f32.
-pub const F32_ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
 
 /// Makes the stand-in the driver of this process, unless `HONE_CUDA_DRIVER=installed` asks for the machine's own.
 pub fn preload() {
@@ -69,20 +61,4 @@ pub fn read(tensor: &Tensor, c: usize) -> Vec<f64> {
         oracle.data[at] = v.to_f64();
     }
     oracle.data
-}
-
-/// Demands that each value is as close to the oracle's as its bound says; the largest share of its bound that one took.
-pub fn check(what: &str, have: &[f64], want: &[f64], bound: impl Fn(usize) -> f64) -> f64 {
-    assert_eq!(have.len(), want.len(), "{what}");
-    let mut worst: f64 = 0.0;
-    for (i, (have, want)) in have.iter().zip(want).enumerate() {
-        let (error, bound) = ((have - want).abs(), bound(i));
-        // Written so that NaN fails.
-        assert!(
-            error <= bound,
-            "{what}: value {i} is {have}, not {want}: off by {error:e}, allowed {bound:e}"
-        );
-        worst = worst.max(error / bound);
-    }
-    worst
 }

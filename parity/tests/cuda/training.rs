@@ -1,17 +1,12 @@
 //! The trainer from step to step: graph and eager, twice the same, ten steps against the oracle, overflow, reset, average.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-#[path = "on_device/batch.rs"]
-mod batch;
-mod on_device;
-
-use batch::{Batch, CHARBONNIER, device};
+use crate::batch::{Batch, CHARBONNIER, device};
+use crate::compare::{F32_ROUNDING, check};
 use hone_kernels::{CudaTrainer, Options};
 use hone_model::backend::{Adam, Loss, TrainBackend};
 use hone_model::gather::{Draw, Patch, Turn};
 use hone_model::reference::{AdamState, adam};
 use hone_model::rng::Rng;
-use on_device::check;
 
 /// Losses of ten steps against the oracle's. Each gradient is off by up to 0.01 of a layer's in length (`network.rs`), and
 /// where a gradient is smaller than that, a step of Adam is anything up to the learning rate; ten steps move the loss by a
@@ -69,7 +64,7 @@ fn print_bits() {
 fn the_order_of_warps_changes_no_bit() {
     let bits = ["forward", "reverse", "random:7/5"].map(|schedule| {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "print_bits", "--ignored", "--nocapture"])
+            .args(["--exact", "training::print_bits", "--ignored", "--nocapture"])
             .env("PTXSIM_SCHEDULE", schedule)
             .output()
             .unwrap();
@@ -162,7 +157,7 @@ fn the_average_follows_the_weights() {
         }
         let have: Vec<f64> = trainer.average().unwrap().params().iter().map(|v| f64::from(*v)).collect();
         // A difference, a product and a sum of values below 2, three times.
-        check(&format!("share {share}"), &have, &want, |_| 18.0 * on_device::F32_ROUNDING);
+        check(&format!("share {share}"), &have, &want, |_| 18.0 * F32_ROUNDING);
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! What stands for the driver reads its settings once a process, so each case is a process of its own: this program again,
 //! with one ignored test.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::process::Command;
 
@@ -14,7 +13,7 @@ const STAND_IN: &str = "HONE_TEST_STAND_IN";
 /// What [`Device::open`] says in a process with these settings: `ok NAME` or `error REASON`.
 fn open(stand_in: bool, settings: &[(&str, &str)], ordinal: &str) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "probe", "--ignored", "--nocapture", "--test-threads", "1"])
+        .args(["--exact", "device::probe", "--ignored", "--nocapture", "--test-threads", "1"])
         .env(STAND_IN, if stand_in { "1" } else { "0" })
         .env("HONE_TEST_ORDINAL", ordinal)
         .envs(settings.iter().copied())

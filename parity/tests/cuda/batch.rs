@@ -1,5 +1,4 @@
 //! Batches for a trainer on the device and for the oracle.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +16,7 @@ pub const CHARBONNIER: Loss = Loss::Charbonnier { eps: 1e-3 };
 pub fn device() -> Arc<Device> {
     static DEVICE: OnceLock<Arc<Device>> = OnceLock::new();
     let open = || {
-        super::on_device::preload();
+        crate::on_device::preload();
         Device::open(0).unwrap()
     };
     DEVICE.get_or_init(open).clone()

@@ -1,11 +1,9 @@
 //! `cu/add.cu`: one rounding of an exact sum.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-mod on_device;
-
+use crate::compare::check;
+use crate::on_device::{activations, poisoned, read, stream};
 use hone_kernels::add::add;
 use hone_model::rng::Rng;
-use on_device::{activations, check, poisoned, read, stream};
 
 #[test]
 fn sums_are_rounded_once() {

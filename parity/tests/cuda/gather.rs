@@ -1,8 +1,6 @@
 //! `cu/gather.cu` and the pool against `hone_model::gather`: numbers are moved, and the input is rounded once.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-mod on_device;
-
+use crate::on_device::{poisoned, stream};
 use half::f16;
 use hone_kernels::gather::gather_images;
 use hone_kernels::memory::{Buffer, Shape};
@@ -10,7 +8,6 @@ use hone_kernels::pool::Pool;
 use hone_model::arch::{RGB_MEAN, quantiser_input};
 use hone_model::gather::{Draw, Patch, Patches, Turn};
 use hone_model::rng::Rng;
-use on_device::{poisoned, stream};
 
 /// What the network reads of a pixel.
 fn input(rgb: &[f32], quantiser: f32) -> [f16; 16] {

@@ -1,8 +1,7 @@
 //! `cu/adam.cu` against the oracle's Adam; the loss scale; the copies that convolutions read.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-mod on_device;
-
+use crate::compare::{F32_ROUNDING, check};
+use crate::on_device::stream;
 use half::f16;
 use hone_kernels::adam::{Optimiser, Settings, begin, step};
 use hone_kernels::conv3x3_grad_weights::Parts;
@@ -14,7 +13,6 @@ use hone_model::Arch;
 use hone_model::backend::{Adam, Loss};
 use hone_model::reference::{self, AdamState};
 use hone_model::rng::Rng;
-use on_device::{F32_ROUNDING, check, stream};
 
 fn random(rng: &mut Rng, len: usize, size: f64) -> Vec<f32> {
     (0..len).map(|_| ((rng.unit() * 2.0 - 1.0) * size) as f32).collect()

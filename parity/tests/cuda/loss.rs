@@ -1,8 +1,7 @@
 //! `cu/loss.cu` against the oracle's bicubic base, pixel shuffle and loss.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-mod on_device;
-
+use crate::compare::{F16_ROUNDING, F16_SMALLEST, F32_ROUNDING, check};
+use crate::on_device::{activations, poisoned, read, stream};
 use hone_kernels::adam::{Optimiser, Settings};
 use hone_kernels::loss::{Output, Target, image, loss, parts};
 use hone_kernels::memory::Buffer;
@@ -11,7 +10,6 @@ use hone_model::arch::RGB_MEAN;
 use hone_model::backend::{Adam, Loss};
 use hone_model::reference::{self, Tensor, bicubic};
 use hone_model::rng::Rng;
-use on_device::{F16_ROUNDING, F16_SMALLEST, F32_ROUNDING, activations, check, poisoned, read, stream};
 
 /// An output: 16 taps whose absolute sum is below 1.6, in two sums of four, on values up to 1; then the tail.
 const OUTPUT: f64 = (8.0 * 1.6 + 2.0) * F32_ROUNDING;

@@ -1,8 +1,7 @@
 //! `cu/reduce_grads.cu`: fixed sums of parts, into the order of `Weights::params`.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-mod on_device;
-
+use crate::compare::{F32_ROUNDING, check};
+use crate::on_device::stream;
 use hone_kernels::adam::{Optimiser, Status};
 use hone_kernels::conv3x3_grad_weights::Parts;
 use hone_kernels::memory::Buffer;
@@ -12,7 +11,6 @@ use hone_kernels::{Stream, adam};
 use hone_model::Arch;
 use hone_model::backend::{Adam, Loss};
 use hone_model::rng::Rng;
-use on_device::{F32_ROUNDING, check, stream};
 
 /// Parts of all layers of a network, of ragged counts, with NaN between them.
 fn parts(rng: &mut Rng, arch: Arch) -> (Vec<f32>, Vec<Sum>) {

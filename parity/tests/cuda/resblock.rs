@@ -1,15 +1,11 @@
 //! `cu/resblock.cu` on the interpreter, forward and backward.
 
-mod on_ptxsim;
-
+use crate::compare::{F16_ROUNDING, F16_SMALLEST, F32_TRUNCATION, check};
+use crate::on_ptxsim::{Device, Value, absolute, channels_last, random, tensor, turned, weights};
 use half::f16;
 use hone_model::reference::{conv3x3, conv3x3_grad_data, conv3x3_grad_weights};
 use hone_model::rng::Rng;
 use hone_ptxsim::Launch;
-use on_ptxsim::{
-    Device, F16_ROUNDING, F16_SMALLEST, F32_TRUNCATION, Value, absolute, channels_last, check, random,
-    tensor, turned, weights,
-};
 
 #[derive(Clone, Copy, Debug)]
 struct Case {

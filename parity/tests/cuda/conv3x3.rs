@@ -1,14 +1,10 @@
 //! `cu/conv3x3.cu` and `cu/conv3x3_wgmma.cu` on the interpreter, forward and as data gradient.
 
-mod on_ptxsim;
-
+use crate::compare::{F16_ROUNDING, F16_SMALLEST, F32_TRUNCATION, check};
+use crate::on_ptxsim::{Device, Value, absolute, channels_last, random, tensor, turned, weights};
 use hone_model::reference::{Tensor, conv3x3, conv3x3_grad_data};
 use hone_model::rng::Rng;
 use hone_ptxsim::Launch;
-use on_ptxsim::{
-    Device, F16_ROUNDING, F16_SMALLEST, F32_TRUNCATION, Value, absolute, channels_last, check, random,
-    tensor, turned, weights,
-};
 
 const CHANNELS: [usize; 4] = [16, 32, 48, 64];
 

@@ -1,23 +1,12 @@
 //! The compiled kernels on the interpreter, against the oracle: no GPU, no driver.
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::sync::Arc;
 
+use crate::compare;
 use half::f16;
 use hone_model::reference::Tensor;
 use hone_model::rng::Rng;
 use hone_ptxsim::{Arg, Launch, Loaded, Memory, Module, Options, Schedule, Stats};
-
-/// Half the distance from 1 to the next f16: what rounding a result costs at most, relatively.
-pub const F16_ROUNDING: f64 = 1.0 / 2048.0;
-
-/// Half the smallest f16: what rounding costs at most where numbers are denormal.
-pub const F16_SMALLEST: f64 = 1.0 / (1u64 << 25) as f64;
-
-/// What adding one product in f32 costs at most, relative to the sum of the absolute products: a whole unit, since tensor
-/// cores truncate.
-pub const F32_TRUNCATION: f64 = 1.0 / (1u64 << 23) as f64;
 
 /// A kernel file on a simulated device.
 pub struct Device {
@@ -98,6 +87,7 @@ impl Device {
             let options = Options { schedule, turn, ..Options::default() };
             let stats = self.module.launch(entry, &self.memory, launch, &args, &options);
             let stats = stats.unwrap_or_else(|error| panic!("{entry}, {launch:?}, {schedule:?}: {error}"));
+            compare::launched(entry, &stats);
             let read = |(buffer, bytes): &(u64, usize)| self.memory.read_vec(*buffer, *bytes as u64).unwrap();
             let results: Vec<Vec<u8>> = outputs.iter().map(read).collect();
             match &first {
@@ -150,14 +140,4 @@ pub fn turned(w: &[f16], cout: usize, cin: usize) -> Vec<f16> {
 /// The same tensor with all signs positive: for the sum of absolute products.
 pub fn absolute(t: &Tensor) -> Tensor {
     Tensor { data: t.data.iter().map(|v| v.abs()).collect(), ..t.clone() }
-}
-
-/// Demands that each value is as close to the oracle's as its bound says.
-pub fn check(what: &str, have: &[f64], want: &[f64], bound: impl Fn(usize) -> f64) {
-    assert_eq!(have.len(), want.len(), "{what}");
-    for (i, (have, want)) in have.iter().zip(want).enumerate() {
-        let (error, bound) = ((have - want).abs(), bound(i));
-        // Written so that NaN fails.
-        assert!(error <= bound, "{what}: value {i} is {have}, not {want}: off by {error}, allowed {bound}");
-    }
 }

@@ -1,13 +1,11 @@
 //! `cu/pixel_shuffle.cu` against the oracle: it moves numbers, so every bit counts.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-mod on_device;
-
+use crate::compare::check;
+use crate::on_device::{activations, poisoned, read, stream};
 use hone_kernels::memory::{Shape, padded};
 use hone_kernels::pixel_shuffle::{pixel_shuffle, pixel_shuffle_grad};
 use hone_model::reference;
 use hone_model::rng::Rng;
-use on_device::{activations, check, poisoned, read, stream};
 
 #[test]
 fn there_and_back_on_ragged_sizes() {

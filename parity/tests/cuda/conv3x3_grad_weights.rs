@@ -1,11 +1,10 @@
 //! `cu/conv3x3_grad_weights.cu` and its wgmma variant on the interpreter.
 
-mod on_ptxsim;
-
+use crate::compare::{F32_TRUNCATION, check};
+use crate::on_ptxsim::{Device, Value, absolute, random, tensor};
 use hone_model::reference::conv3x3_grad_weights;
 use hone_model::rng::Rng;
 use hone_ptxsim::Launch;
-use on_ptxsim::{Device, F32_TRUNCATION, Value, absolute, check, random, tensor};
 
 const CHANNELS: [usize; 4] = [16, 32, 48, 64];
 
