@@ -108,7 +108,7 @@ fn mma(device: &mut Device, k: usize, n: usize, case: Case) {
 
 #[test]
 fn all_channel_counts_on_a_ragged_picture() {
-    let mut device = Device::new("compute_80/conv3x3.ptx");
+    let mut device = Device::new("conv3x3");
     for (i, k) in CHANNELS.into_iter().enumerate() {
         for (j, n) in CHANNELS.into_iter().enumerate() {
             mma(&mut device, k, n, Case::new(2, 11, 19, k, n).with(5 * i + 7 * j + 1));
@@ -118,7 +118,7 @@ fn all_channel_counts_on_a_ragged_picture() {
 
 #[test]
 fn more_channels_than_a_chunk() {
-    let mut device = Device::new("compute_80/conv3x3.ptx");
+    let mut device = Device::new("conv3x3");
     for (k, n, cx, cy) in
         [(16, 16, 80, 48), (32, 48, 64, 96), (48, 32, 144, 32), (64, 64, 128, 128), (64, 16, 192, 16)]
     {
@@ -128,7 +128,7 @@ fn more_channels_than_a_chunk() {
 
 #[test]
 fn whatever_takes_part() {
-    let mut device = Device::new("compute_80/conv3x3.ptx");
+    let mut device = Device::new("conv3x3");
     for bits in 0..32 {
         mma(&mut device, 16, 48, Case::new(1, 3, 5, 16, 48).with(bits));
         mma(&mut device, 16, 32, Case::new(1, 3, 5, 16, 32).with(bits));
@@ -137,7 +137,7 @@ fn whatever_takes_part() {
 
 #[test]
 fn thin_pictures_and_whole_tiles() {
-    let mut device = Device::new("compute_80/conv3x3.ptx");
+    let mut device = Device::new("conv3x3");
     for (h, w) in [(1, 1), (1, 40), (33, 2), (8, 16), (16, 32), (7, 15), (9, 17)] {
         mma(&mut device, 32, 32, Case::new(2, h, w, 32, 32).with(19));
         mma(&mut device, 64, 64, Case::new(1, h, w, 64, 64).with(27));
@@ -146,7 +146,7 @@ fn thin_pictures_and_whole_tiles() {
 
 #[test]
 fn an_output_may_be_what_is_added() {
-    let mut device = Device::new("compute_80/conv3x3.ptx");
+    let mut device = Device::new("conv3x3");
     let x = random(&mut Rng::new(1), 5 * 7 * 16, 1.0);
     let (pixels, wt) = (device.halves(&x), device.halves(&vec![half::f16::ZERO; 9 * 16 * 16]));
     let launch = Launch { grid: [1, 1, 1], block: [128, 1, 1], dynamic_shared: 0 };
@@ -163,7 +163,7 @@ fn an_output_may_be_what_is_added() {
 
 #[test]
 fn wgmma() {
-    let mut device = Device::new("compute_90a/conv3x3_wgmma.ptx");
+    let mut device = Device::new("conv3x3_wgmma");
     let cases = [
         (2, 37, 21, 64, 2, 27),
         (1, 1, 1, 64, 1, 0),

@@ -61,7 +61,7 @@ fn mma(device: &mut Device, case: Case) -> Vec<f64> {
 
 #[test]
 fn all_channel_counts_on_a_ragged_picture() {
-    let mut device = Device::new("compute_80/conv3x3_grad_weights.ptx");
+    let mut device = Device::new("conv3x3_grad_weights");
     for k in CHANNELS {
         for n in CHANNELS {
             mma(&mut device, Case { chunk: [k, n], n: 2, h: 11, w: 19, cx: k, cy: n, parts: 3 });
@@ -71,7 +71,7 @@ fn all_channel_counts_on_a_ragged_picture() {
 
 #[test]
 fn more_channels_than_a_chunk() {
-    let mut device = Device::new("compute_80/conv3x3_grad_weights.ptx");
+    let mut device = Device::new("conv3x3_grad_weights");
     for (k, n, cx, cy) in [(16, 16, 80, 48), (32, 32, 64, 64), (48, 32, 144, 32), (64, 48, 128, 96)] {
         mma(&mut device, Case { chunk: [k, n], n: 1, h: 9, w: 17, cx, cy, parts: 2 });
     }
@@ -79,7 +79,7 @@ fn more_channels_than_a_chunk() {
 
 #[test]
 fn thin_pictures_and_whole_tiles() {
-    let mut device = Device::new("compute_80/conv3x3_grad_weights.ptx");
+    let mut device = Device::new("conv3x3_grad_weights");
     for (h, w) in [(1, 1), (1, 40), (33, 2), (8, 16), (16, 32), (7, 15)] {
         mma(&mut device, Case { chunk: [16, 16], n: 3, h, w, cx: 16, cy: 16, parts: 4 });
         mma(&mut device, Case { chunk: [64, 64], n: 1, h, w, cx: 64, cy: 64, parts: 2 });
@@ -88,7 +88,7 @@ fn thin_pictures_and_whole_tiles() {
 
 #[test]
 fn parts_without_a_tile_are_zeros() {
-    let mut device = Device::new("compute_80/conv3x3_grad_weights.ptx");
+    let mut device = Device::new("conv3x3_grad_weights");
     let parts = mma(&mut device, Case { chunk: [16, 16], n: 1, h: 4, w: 9, cx: 16, cy: 16, parts: 3 });
     let used = parts.chunks(9 * 16 * 16).filter(|part| part.iter().any(|v| *v != 0.0)).count();
     assert_eq!(used, 1, "one tile, one part");
@@ -96,7 +96,7 @@ fn parts_without_a_tile_are_zeros() {
 
 #[test]
 fn wgmma() {
-    let mut device = Device::new("compute_90a/conv3x3_grad_weights_wgmma.ptx");
+    let mut device = Device::new("conv3x3_grad_weights_wgmma");
     for (n, h, w, c, parts) in [(2, 37, 21, 64, 3), (1, 1, 1, 64, 2), (1, 17, 9, 128, 2), (1, 33, 17, 64, 1)]
     {
         let case = Case { chunk: [64, 64], n, h, w, cx: c, cy: c, parts };

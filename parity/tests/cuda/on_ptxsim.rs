@@ -25,12 +25,10 @@ pub enum Value {
 }
 
 impl Device {
-    /// Loads `ptx/<path>`.
-    pub fn new(path: &str) -> Self {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../ptx").join(path);
-        let text =
-            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let module = Module::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    /// Loads the file of a kernel.
+    pub fn new(stem: &str) -> Self {
+        let module =
+            Module::parse(hone_kernels::ptx::of(stem)).unwrap_or_else(|error| panic!("{stem}: {error}"));
         let mut memory = Memory::default();
         let module = Arc::new(module).load(&mut memory).unwrap();
         Self { memory, module }

@@ -58,7 +58,7 @@ fn absolutes(v: &[f64]) -> Vec<f64> {
 
 #[test]
 fn forward() {
-    let mut device = Device::new("compute_80/resblock.ptx");
+    let mut device = Device::new("resblock");
     for case in sizes() {
         let (len, c) = (case.len(), case.c);
         let mut rng = Rng::new((case.h * 100 + case.w) as u64);
@@ -101,7 +101,7 @@ fn forward() {
 
 #[test]
 fn gradients() {
-    let mut device = Device::new("compute_80/resblock.ptx");
+    let mut device = Device::new("resblock");
     for case in sizes() {
         let (len, c, count) = (case.len(), case.c, case.blocks as usize);
         let mut rng = Rng::new((case.h * 100 + case.w) as u64);
