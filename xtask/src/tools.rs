@@ -55,6 +55,22 @@ pub fn provide() {
     if let Some(line) = missing_line(&still) {
         println!("{line}");
     }
+    dawn();
+}
+
+/// Dawn, the browser's side of the shader tests, from the npm registry at the version of its lock file.
+fn dawn() {
+    let folder = crate::root().join("wgsl/tests/dawn");
+    if folder.join("node_modules/webgpu").is_dir() {
+        return;
+    }
+    // Scripts of packages are not run: there is nothing to build.
+    let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+    println!("== npm {}", npm.join(" "));
+    let status = Command::new("npm").args(npm).current_dir(&folder).status();
+    if !status.is_ok_and(|status| status.success()) {
+        println!("MISSING: Dawn (shaders are not held to a browser's front end); it needs Node.js and npm");
+    }
 }
 
 fn missing_line(missing: &[&Tool]) -> Option<String> {
