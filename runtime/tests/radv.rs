@@ -1,0 +1,219 @@
+//! What AMD's compiler makes of the shaders, without a GPU: registers, occupancy and instructions, by the null device of
+//! Mesa's RADV. A gate against a change that spills or halves the occupancy where nobody sees it.
+//!
+//! `request_device` of wgpu fails on that device, so the pipelines are made through Vulkan itself, from the SPIR-V that naga
+//! writes with the checks off, as for shaders that the runtime trusts.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use ash::vk;
+use hone_wgsl::{BICUBIC, CONV3X3, PIXEL_SHUFFLE, Shader, YUV_RGB};
+use naga::back::spv;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{AddressSpace, ImageClass, TypeInner};
+
+/// Where Debian and others put the driver's manifest.
+const MANIFEST: &str = "/usr/share/vulkan/icd.d/radeon_icd.x86_64.json";
+/// RDNA 3 and RDNA 2; the first by its name before and after Mesa 23.
+const FAMILIES: [&[&str]; 2] = [&["gfx1100", "navi31"], &["navi21"]];
+
+/// A pipeline, and what it may take.
+struct Case {
+    shader: Shader,
+    constants: &'static [(&'static str, f64)],
+    /// Vector registers of a thread.
+    registers_max: u64,
+    /// Waves that a SIMD holds.
+    waves_min: u64,
+}
+
+#[rustfmt::skip]
+const CASES: [Case; 6] = [
+    Case { shader: CONV3X3, constants: &[("IN_GROUPS", 4.0), ("OUT_GROUPS", 4.0), ("GROUPS", 4.0), ("WEIGHTS_IN_UNIFORM", 1.0), ("RELU", 1.0), ("ADD", 1.0), ("SCALE", 1.0)], registers_max: 112, waves_min: 8 },
+    Case { shader: CONV3X3, constants: &[("IN_GROUPS", 8.0), ("OUT_GROUPS", 4.0), ("GROUPS", 8.0), ("WEIGHTS_IN_UNIFORM", 1.0), ("RELU", 1.0), ("ADD", 0.0), ("SCALE", 1.0)], registers_max: 112, waves_min: 8 },
+    Case { shader: CONV3X3, constants: &[("IN_GROUPS", 16.0), ("OUT_GROUPS", 4.0), ("GROUPS", 16.0), ("WEIGHTS_IN_UNIFORM", 0.0), ("RELU", 0.0), ("ADD", 1.0), ("SCALE", 0.1)], registers_max: 128, waves_min: 8 },
+    Case { shader: YUV_RGB, constants: &[], registers_max: 32, waves_min: 16 },
+    Case { shader: PIXEL_SHUFFLE, constants: &[("S", 2.0), ("C", 16.0)], registers_max: 32, waves_min: 16 },
+    Case { shader: BICUBIC, constants: &[("S", 2.0), ("RESIDUAL", 1.0), ("MEAN_R", 0.4), ("MEAN_G", 0.4), ("MEAN_B", 0.4)], registers_max: 64, waves_min: 16 },
+];
+
+/// The driver reads its settings from the environment, so it gets a process of its own: this program, with the next test.
+#[test]
+fn shaders_fit_amd_gpus() {
+    if !Path::new(MANIFEST).exists() {
+        println!("SKIPPED: no RADV (Debian: mesa-vulkan-drivers)");
+        return;
+    }
+    for names in FAMILIES {
+        let outputs = names.iter().map(|name| {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "compile_for_one_family", "--ignored", "--nocapture"])
+                .env("RADV_FORCE_FAMILY", name)
+                .envs([("VK_DRIVER_FILES", MANIFEST), ("VK_ICD_FILENAMES", MANIFEST)])
+                .env("MESA_SHADER_CACHE_DISABLE", "true")
+                .output()
+                .unwrap();
+            let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+            (output.status.success(), said.concat())
+        });
+        let outputs: Vec<(bool, String)> = outputs.collect();
+        let Some((success, said)) = outputs.iter().find(|(_, said)| !said.contains("Unknown family")) else {
+            println!("SKIPPED: RADV does not know {names:?}");
+            continue;
+        };
+        assert!(success, "{said}");
+        said.lines().filter(|line| line.contains("registers")).for_each(|line| println!("{line}"));
+    }
+}
+
+#[test]
+#[ignore = "the process of the test before"]
+fn compile_for_one_family() {
+    let gpu = NullGpu::open();
+    for Case { shader, constants, registers_max, waves_min } in CASES {
+        let found = gpu.statistics(&Program::new(shader.source, constants));
+        let of = |name: &str| *found.get(name).unwrap_or_else(|| panic!("no {name} in {found:?}"));
+        let (registers, waves) = (of("VGPRs"), of("Subgroups per SIMD"));
+        let name = format!("{}: {} {constants:?}", gpu.name, shader.name);
+        println!("{name}: {registers} registers, {waves} waves, {} instructions", of("Instructions"));
+        assert_eq!(of("Spilled VGPRs") + of("Spilled SGPRs") + of("Scratch size"), 0, "{name} spills");
+        assert!(registers <= registers_max, "{name}: {registers} registers, allowed {registers_max}");
+        assert!(waves >= waves_min, "{name}: {waves} waves, needed {waves_min}");
+    }
+}
+
+/// SPIR-V, and what it binds.
+struct Program {
+    code: Vec<u32>,
+    bindings: Vec<(u32, vk::DescriptorType)>,
+}
+
+impl Program {
+    fn new(source: &str, constants: &[(&str, f64)]) -> Self {
+        let module = naga::front::wgsl::parse_str(source).unwrap();
+        let info = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).unwrap();
+        let constants = constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let (module, info) =
+            naga::back::pipeline_constants::process_overrides(&module, &info, None, &constants).unwrap();
+        let unchecked = naga::proc::BoundsCheckPolicy::Unchecked;
+        let options = spv::Options {
+            lang_version: (1, 3),
+            bounds_check_policies: naga::proc::BoundsCheckPolicies {
+                index: unchecked,
+                buffer: unchecked,
+                image_load: unchecked,
+                binding_array: unchecked,
+            },
+            zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
+            force_loop_bounding: false,
+            ..Default::default()
+        };
+        let entry =
+            spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".into() };
+        let code = spv::write_vec(&module, &info, &options, Some(&entry)).unwrap();
+        let bindings = module.global_variables.iter().filter_map(|(_, variable)| {
+            let kind = match (variable.space, &module.types[variable.ty].inner) {
+                (AddressSpace::Uniform, _) => vk::DescriptorType::UNIFORM_BUFFER,
+                (AddressSpace::Storage { .. }, _) => vk::DescriptorType::STORAGE_BUFFER,
+                (_, TypeInner::Image { class: ImageClass::Storage { .. }, .. }) => {
+                    vk::DescriptorType::STORAGE_IMAGE
+                }
+                _ => vk::DescriptorType::SAMPLED_IMAGE,
+            };
+            Some((variable.binding.as_ref()?.binding, kind))
+        });
+        let bindings = bindings.collect();
+        Self { code, bindings }
+    }
+}
+
+/// A device that compiles and does nothing else.
+struct NullGpu {
+    name: String,
+    device: ash::Device,
+    executables: ash::khr::pipeline_executable_properties::Device,
+    _instance: ash::Instance,
+    _entry: ash::Entry,
+}
+
+impl NullGpu {
+    fn open() -> Self {
+        // SAFETY: the system's Vulkan loader; every structure below lives through the call that reads it, and nothing is
+        // destroyed before the process ends.
+        unsafe {
+            let entry = ash::Entry::load().unwrap();
+            let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
+            let instance = entry
+                .create_instance(&vk::InstanceCreateInfo::default().application_info(&application), None)
+                .unwrap();
+            let physical = instance.enumerate_physical_devices().unwrap()[0];
+            let properties = instance.get_physical_device_properties(physical);
+            let name = properties.device_name_as_c_str().unwrap().to_string_lossy().into_owned();
+            let mut executables = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
+                .pipeline_executable_info(true);
+            let mut halves = vk::PhysicalDeviceVulkan12Features::default()
+                .shader_float16(true)
+                .vulkan_memory_model(true)
+                .vulkan_memory_model_device_scope(true);
+            let mut stored_halves = vk::PhysicalDeviceVulkan11Features::default()
+                .storage_buffer16_bit_access(true)
+                .uniform_and_storage_buffer16_bit_access(true);
+            let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
+            let extensions = [ash::khr::pipeline_executable_properties::NAME.as_ptr()];
+            let info = vk::DeviceCreateInfo::default()
+                .queue_create_infos(&queues)
+                .enabled_extension_names(&extensions)
+                .push_next(&mut executables)
+                .push_next(&mut halves)
+                .push_next(&mut stored_halves);
+            let device = instance.create_device(physical, &info, None).unwrap();
+            let executables = ash::khr::pipeline_executable_properties::Device::new(&instance, &device);
+            Self { name, device, executables, _instance: instance, _entry: entry }
+        }
+    }
+
+    /// What the compiler tells of a pipeline.
+    fn statistics(&self, program: &Program) -> BTreeMap<String, u64> {
+        let device = &self.device;
+        let bindings: Vec<_> = program
+            .bindings
+            .iter()
+            .map(|&(binding, kind)| {
+                vk::DescriptorSetLayoutBinding::default()
+                    .binding(binding)
+                    .descriptor_type(kind)
+                    .descriptor_count(1)
+                    .stage_flags(vk::ShaderStageFlags::COMPUTE)
+            })
+            .collect();
+        // SAFETY: valid SPIR-V from naga, a layout with just its bindings, and structures that live through their calls.
+        // RADV gives all of its statistics as u64.
+        unsafe {
+            let module = vk::ShaderModuleCreateInfo::default().code(&program.code);
+            let module = device.create_shader_module(&module, None).unwrap();
+            let set = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
+            let set = [device.create_descriptor_set_layout(&set, None).unwrap()];
+            let layout = vk::PipelineLayoutCreateInfo::default().set_layouts(&set);
+            let layout = device.create_pipeline_layout(&layout, None).unwrap();
+            let stage = vk::PipelineShaderStageCreateInfo::default()
+                .stage(vk::ShaderStageFlags::COMPUTE)
+                .module(module)
+                .name(c"main");
+            let info = [vk::ComputePipelineCreateInfo::default()
+                .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR)
+                .stage(stage)
+                .layout(layout)];
+            let pipelines = device.create_compute_pipelines(vk::PipelineCache::null(), &info, None).unwrap();
+            let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipelines[0]);
+            let statistics = self.executables.get_pipeline_executable_statistics(&executable).unwrap();
+            statistics
+                .iter()
+                .map(|s| (s.name_as_c_str().unwrap().to_string_lossy().into_owned(), s.value.u64))
+                .collect()
+        }
+    }
+}
