@@ -2,6 +2,8 @@
 
 use hone_model::Arch;
 
+use crate::Variant;
+
 /// Longest side of an output picture, in pixels: the texture size that every WebGPU device guarantees, and above 8K.
 pub const SIDE_MAX: usize = 8192;
 
@@ -14,6 +16,22 @@ pub enum Error {
     NoAdapter {
         /// Whether software adapters would have been taken.
         software: bool,
+    },
+    /// No adapter has the name or index that was asked for, or it cannot draw on the window.
+    #[error("no adapter `{name}`")]
+    NoSuchAdapter {
+        /// What was asked for.
+        name: String,
+    },
+    /// The adapter does not offer a shader variant that was asked for.
+    #[error("{adapter}: no shader variant {variant}: {reason}")]
+    Variant {
+        /// Its name.
+        adapter: String,
+        /// What was asked for.
+        variant: Variant,
+        /// What is missing or wrong.
+        reason: String,
     },
     /// The adapter does not offer what the shaders need.
     #[error("{adapter}: cannot open: {reason}")]
@@ -56,5 +74,21 @@ pub enum Error {
         bytes: u64,
         /// What it offers.
         limit: u64,
+    },
+    /// The adapter has no textures as long, wide or deep as one that is needed.
+    #[error("{adapter}: a texture of {side} texels or layers is over its limit of {limit}")]
+    Texture {
+        /// The adapter's name.
+        adapter: String,
+        /// What was needed.
+        side: usize,
+        /// What it offers.
+        limit: usize,
+    },
+    /// The adapter computes a known network wrongly, in every variant.
+    #[error("{adapter} computes wrongly: update its driver or use the CPU")]
+    Wrong {
+        /// Its name.
+        adapter: String,
     },
 }

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use hone_wgsl::SHADERS;
+use hone_wgsl::{Precision, SHADERS};
 
 /// Runs `dawn/check.mjs` on shaders; none where Node.js or Dawn is missing.
-fn check(shaders: &[(&str, &str)]) -> Option<Output> {
+fn check(shaders: &[(String, &str)]) -> Option<Output> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dawn");
     let lacks = |what: &str| {
         println!("SKIPPED: {what}; `npm ci --ignore-scripts` in wgsl/tests/dawn brings Dawn");
@@ -34,11 +34,13 @@ fn check(shaders: &[(&str, &str)]) -> Option<Output> {
 
 #[test]
 fn dawn_accepts_every_shader() {
-    let shaders: Vec<_> = SHADERS.iter().map(|shader| (shader.name, shader.source)).collect();
+    let all = SHADERS.iter().flat_map(|shader| Precision::ALL.map(|precision| (shader, precision)));
+    let all: Vec<_> = all.map(|(shader, p)| (format!("{}_{p:?}", shader.name), shader.of(p))).collect();
+    let shaders: Vec<_> = all.iter().map(|(name, source)| (name.clone(), &**source)).collect();
     let Some(output) = check(&shaders) else { return };
     let [said, complaints] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success() && complaints.is_empty(), "{complaints}");
-    assert_eq!(said.matches(": accepted").count(), SHADERS.len(), "{said}");
+    assert_eq!(said.matches(": accepted").count(), shaders.len(), "{said}");
 }
 
 #[test]
@@ -51,7 +53,7 @@ fn dawn_refuses_what_naga_would_take() {
     if p.x > 4.0 { return textureSample(t, s, p.xy); }
     return vec4(0.0);
 }";
-    let Some(output) = check(&[("not_uniform", source)]) else { return };
+    let Some(output) = check(&[("not_uniform".to_owned(), source)]) else { return };
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not_uniform.wgsl:5:"), "{output:?}");
 }
