@@ -31,8 +31,13 @@ pub const PIXEL_SHUFFLE: Shader = shader!("pixel_shuffle");
 /// The bicubic base, the shuffled residual on top, and 8 bits: the end of every frame.
 pub const BICUBIC: Shader = shader!("bicubic");
 
+/// Multiply-adds in registers: what an adapter does at most.
+pub const PEAK_MULTIPLY_ADD: Shader = shader!("peak_multiply_add");
+/// A copy: what an adapter moves at most.
+pub const PEAK_COPY: Shader = shader!("peak_copy");
+
 /// All of them.
-pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, PIXEL_SHUFFLE, BICUBIC];
+pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, PIXEL_SHUFFLE, BICUBIC, PEAK_MULTIPLY_ADD, PEAK_COPY];
 
 /// Rows and columns of pixels that one workgroup of [`CONV3X3`] computes.
 pub const CONV3X3_TILE: usize = 16;
