@@ -1,6 +1,5 @@
 //! `hone bench viewer`: whole frames, from decoded planes to RGBA, on the CPU and on an adapter.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -22,9 +21,8 @@ use super::row::{HEADER, Row, time};
 const SEED: u64 = 1;
 /// A row is skipped if one frame of it would take longer than so many times `--seconds`.
 const PATIENCE: f64 = 4.0;
-/// Share of the peak at which a network is expected to run before one was measured: low, so that no row takes far longer
-/// than expected.
-const EXPECTED_SHARE: f64 = 0.05;
+/// Size of the picture that tells how fast a network will be: small, so that the slowest device does it in seconds.
+const PROBE: Lr = Lr { w: 64, h: 36 };
 
 /// Where to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -216,73 +214,80 @@ fn run_on(device: &Device, options: &Options, stop: &AtomicBool, rows: &mut Vec<
     let most = device.most()?;
     println!("{name}: at most {:.1} GFLOP/s, {:.1} GB/s", most.gflops, most.gb_s);
     println!("{HEADER}");
-    // What each network was seen to do: the next size is expected to do as much.
-    let mut seen: HashMap<Net, f64> = HashMap::new();
     for &net in &options.nets {
         for &scale in &options.scales {
-            for &lr in &options.sizes {
-                if stop.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-                let arch = Arch::new(Family::Live, net.0, net.1, scale)?;
-                let gflop = arch.flops(lr.h, lr.w) as f64 / 1e9;
-                let expected = seen.get(&net).copied().unwrap_or(EXPECTED_SHARE * most.gflops);
-                let skip = |why: String| println!("{net:<6} x{scale:<5} {lr:<10} skipped: {why}");
-                if gflop / expected > PATIENCE * options.seconds {
-                    skip(format!("a frame would take about {:.0} s; see --seconds", gflop / expected));
-                    continue;
-                }
-                eprintln!("{arch} at {lr}");
-                match row(device, most, arch, lr, options, stop) {
-                    Ok(Some(row)) => {
-                        println!("{row}");
-                        seen.insert(net, row.gflops);
-                        rows.push(row);
-                    }
-                    Ok(None) => {}
-                    Err(error) => skip(format!("{error:#}")),
-                }
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let arch = Arch::new(Family::Live, net.0, net.1, scale)?;
+            eprintln!("{arch}: preparing");
+            if let Err(error) = network(device, most, arch, options, stop, rows) {
+                println!("{net:<6} x{scale:<5} skipped: {error:#}");
             }
         }
     }
     Ok(())
 }
 
-fn row(
+/// All sizes of one network.
+fn network(
     device: &Device,
     most: Most,
     arch: Arch,
-    lr: Lr,
     options: &Options,
     stop: &AtomicBool,
-) -> Result<Option<Row>> {
-    let picture = Picture::new(lr);
+    rows: &mut Vec<Row>,
+) -> Result<()> {
+    let gflop = |lr: Lr| arch.flops(lr.h, lr.w) as f64 / 1e9;
     let mut engine = device.engine(&drawn_weights(arch, SEED), options.variant)?;
     let mut rgba = vec![];
-    let frame = (arch, &picture.yuv());
-    let Some(times) = time(&mut engine, frame, options.seconds, stop, &mut rgba)? else {
-        return Ok(None);
-    };
-    if let Some(folder) = &options.keep {
-        keep(folder, &format!("{arch}-{lr}.input"), &picture.input())?;
-        keep(folder, &format!("{arch}-{lr}.{}.rgba", device.backend()), &rgba)?;
+    let probe = time(&mut engine, (arch, &Picture::new(PROBE).yuv()), 0.0, stop, &mut rgba)?;
+    // What was done a second at one size is expected of the next.
+    let mut gflops = probe.map_or(0.0, |times| gflop(PROBE) / times.ms.0 * 1e3);
+    for &lr in &options.sizes {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let net = Net(arch.blocks, arch.features);
+        let skip = |why: String| println!("{net:<6} x{:<5} {lr:<10} skipped: {why}", arch.scale);
+        let expected = gflop(lr) / gflops;
+        if expected > PATIENCE * options.seconds {
+            skip(format!("a frame would take about {expected:.0} s; see --seconds"));
+            continue;
+        }
+        eprintln!("{arch} at {lr}");
+        let picture = Picture::new(lr);
+        let times = match time(&mut engine, (arch, &picture.yuv()), options.seconds, stop, &mut rgba) {
+            Ok(Some(times)) => times,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                skip(format!("{error:#}"));
+                continue;
+            }
+        };
+        if let Some(folder) = &options.keep {
+            keep(folder, &format!("{arch}-{lr}.input"), &picture.input())?;
+            keep(folder, &format!("{arch}-{lr}.{}.rgba", device.backend()), &rgba)?;
+        }
+        gflops = gflop(lr) / times.ms.0 * 1e3;
+        let row = Row {
+            net: net.to_string(),
+            lr: lr.to_string(),
+            scale: arch.scale(),
+            backend: device.backend(),
+            variant: engine.variant(),
+            adapter: device.name(),
+            ms: times.ms.0,
+            ms_min: times.ms.1,
+            gflops,
+            percent_of_peak: 100.0 * gflops / most.gflops,
+            gflop_per_cpu_s: times.cpu_seconds.map(|seconds| gflop(lr) / seconds),
+            passes: times.passes,
+        };
+        println!("{row}");
+        rows.push(row);
     }
-    let gflop = arch.flops(lr.h, lr.w) as f64 / 1e9;
-    let gflops = gflop / times.ms.0 * 1e3;
-    Ok(Some(Row {
-        net: Net(arch.blocks, arch.features).to_string(),
-        lr: lr.to_string(),
-        scale: arch.scale(),
-        backend: device.backend(),
-        variant: engine.variant(),
-        adapter: device.name(),
-        ms: times.ms.0,
-        ms_min: times.ms.1,
-        gflops,
-        percent_of_peak: 100.0 * gflops / most.gflops,
-        gflop_per_cpu_s: times.cpu_seconds.map(|seconds| gflop / seconds),
-        passes: times.passes,
-    }))
+    Ok(())
 }
 
 fn keep(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
