@@ -13,17 +13,26 @@ use crate::{Arch, Base, Op, Weights};
 
 /// `ModelProto.ir_version` that goes with [`OPSET`].
 const IR_VERSION: i64 = 8;
-/// Version of the operators: `Pad`, `Conv`, `Relu`, `Sub`, `Add`, `Mul` and `DepthToSpace` mean the same in all later ones.
+/// Version of the operators: `Pad`, `Conv`, `Relu`, `Sub`, `Add`, `Mul`, `DepthToSpace` and `Identity` mean the same in all later ones.
 const OPSET: i64 = 17;
 /// Name of the input, (1, 4, H, W) f32; three channels in the `edsr` family.
 pub const INPUT: &str = "input";
 /// Name of the output, (1, 3, s·H, s·W) f32 RGB, not clamped.
 pub const OUTPUT: &str = "output";
 
+/// What the file computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The picture.
+    Whole,
+    /// What is to be added to [`Arch::base`]: for who has an upscaler of his own.
+    Residual,
+}
+
 /// Writes the network for pictures of `size` (rows, columns), or of any size where an engine can take that.
-pub fn export(weights: &Weights, size: Option<(usize, usize)>) -> Vec<u8> {
+pub fn export(weights: &Weights, part: Part, size: Option<(usize, usize)>) -> Vec<u8> {
     let arch = weights.arch();
-    let graph = graph(weights)
+    let graph = graph(weights, part)
         .bytes(2, arch.to_string().as_bytes())
         .bytes(11, &value_info(INPUT, arch.layers()[0].cin, size, 1).0)
         .bytes(12, &value_info(OUTPUT, 3, size, arch.scale()).0);
@@ -150,7 +159,7 @@ fn base_weights(s: usize, channels: usize) -> (Vec<f32>, usize, usize) {
     (weights, k, edge)
 }
 
-fn graph(weights: &Weights) -> Message {
+fn graph(weights: &Weights, part: Part) -> Message {
     let arch: Arch = weights.arch();
     let layers = arch.layers();
     let channels = layers[0].cin;
@@ -209,30 +218,28 @@ fn graph(weights: &Weights) -> Message {
         graph = next;
         values.push(last);
     }
-    let last = values.last().map_or(INPUT, String::as_str);
-    match arch.base() {
-        Base::Mean => {
-            graph.floats("mean.rgb", &[1, 3, 1, 1], &RGB_MEAN).node("Add", &[last, "mean.rgb"], OUTPUT, &[])
-        }
-        Base::Bicubic => {
-            let s = arch.scale();
-            let (weights, k, edge) = base_weights(s, channels);
-            let pads: Vec<u8> =
-                [0, 0, edge, edge, 0, 0, edge, edge].iter().flat_map(|&p| (p as i64).to_le_bytes()).collect();
-            let graph = graph
-                .tensor("edge", INT64, &[8], &pads)
-                .node("Pad", &[INPUT, "edge"], "padded", &[text_attribute("mode", "edge")])
-                .floats("base.weight", &[3 * s * s, channels, k, k], &weights)
-                .node(
-                    "Conv",
-                    &["padded", "base.weight"],
-                    "base",
-                    &[ints_attribute("kernel_shape", &[k as i64; 2])],
-                );
-            match last_shuffle {
-                Some(s) => graph.node("Add", &[last, "base"], "sum", &[]).pixel_shuffle("sum", OUTPUT, s),
-                None => graph.node("Add", &[last, "base"], OUTPUT, &[]),
-            }
-        }
+    let mut last = values.last().map_or(INPUT, String::as_str);
+    if part == Part::Whole && arch.base() == Base::Bicubic {
+        let s = arch.scale();
+        let (weights, k, edge) = base_weights(s, channels);
+        let pads = [0, 0, edge, edge, 0, 0, edge, edge].map(|pad| pad as i64);
+        let pads: Vec<u8> = pads.into_iter().flat_map(i64::to_le_bytes).collect();
+        let kernel = ints_attribute("kernel_shape", &[k as i64; 2]);
+        graph = graph
+            .tensor("edge", INT64, &[8], &pads)
+            .node("Pad", &[INPUT, "edge"], "padded", &[text_attribute("mode", "edge")])
+            .floats("base.weight", &[3 * s * s, channels, k, k], &weights)
+            .node("Conv", &["padded", "base.weight"], "base", &[kernel])
+            .node("Add", &[last, "base"], "sum", &[]);
+        last = "sum";
+    }
+    if part == Part::Whole && arch.base() == Base::Mean {
+        graph =
+            graph.floats("mean.rgb", &[1, 3, 1, 1], &RGB_MEAN).node("Add", &[last, "mean.rgb"], "sum", &[]);
+        last = "sum";
+    }
+    match last_shuffle {
+        Some(s) => graph.pixel_shuffle(last, OUTPUT, s),
+        None => graph.node("Identity", &[last], OUTPUT, &[]),
     }
 }

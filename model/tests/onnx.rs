@@ -1,14 +1,16 @@
 //! The exported file, read back field by field and computed by plain loops, against the oracle; and, where Python has
 //! it, by onnxruntime.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::HashMap;
 use std::process::Command;
 
-use hone_model::arch::quantiser_input;
-use hone_model::onnx::{INPUT, OUTPUT, export};
-use hone_model::reference::{Tensor, forward, pixel_shuffle};
+use hone_model::arch::{RGB_MEAN, quantiser_input};
+use hone_model::onnx::{INPUT, OUTPUT, Part, export};
+use hone_model::reference::{Tensor, bicubic, forward, pixel_shuffle};
 use hone_model::rng::Rng;
-use hone_model::{Arch, Weights};
+use hone_model::{Arch, Base, Weights};
 
 const ARCHS: [&str; 7] = [
     "live-1x8-x1",
@@ -169,6 +171,7 @@ fn node(node: &[u8], values: &HashMap<String, Tensor>, constants: &HashMap<Strin
         "Sub" => each(&|i, v| v - other(i)),
         "Add" => each(&|i, v| v + other(i)),
         "Mul" => each(&|i, v| v * other(i)),
+        "Identity" => x.clone(),
         "Relu" => each(&|_, v| v.max(0.0)),
         "Pad" => {
             assert_eq!(one(attributes["mode"], 4), b"edge");
@@ -240,7 +243,17 @@ fn the_file_computes_what_the_oracle_computes() {
         let arch: Arch = arch.parse().unwrap();
         let (weights, input) = (weights(arch, &mut rng), input(arch, &mut rng));
         let expected = oracle(&weights, &input);
-        check(arch, &run(&export(&weights, None), &input).data, &expected, TOLERANCE);
+        check(arch, &run(&export(&weights, Part::Whole, None), &input).data, &expected, TOLERANCE);
+
+        let mut residual = expected;
+        let (size, base) = (residual.h * residual.w, bicubic(&input.channels(3), arch.scale()));
+        for (i, v) in residual.data.iter_mut().enumerate() {
+            *v -= match arch.base() {
+                Base::Bicubic => base.data[i],
+                Base::Mean => RGB_MEAN[i / size].into(),
+            };
+        }
+        check(arch, &run(&export(&weights, Part::Residual, None), &input).data, &residual, TOLERANCE);
     }
 }
 
@@ -249,7 +262,7 @@ fn sizes_are_fixed_or_free() {
     let arch: Arch = "live-1x8-x3".parse().unwrap();
     let weights = weights(arch, &mut Rng::new(1));
     let dims = |size, field| {
-        let file = export(&weights, size);
+        let file = export(&weights, Part::Whole, size);
         let info = one(one(&file, 7), field);
         assert_eq!(text(one(info, 1)), if field == 11 { INPUT } else { OUTPUT });
         let shape = one(one(one(info, 2), 1), 2);
@@ -290,7 +303,7 @@ fn onnxruntime_computes_what_the_oracle_computes() {
         let arch: Arch = arch.parse().unwrap();
         let (weights, input) = (weights(arch, &mut rng), input(arch, &mut rng));
         let size = (i % 2 == 0).then_some((input.h, input.w));
-        std::fs::write(&model, export(&weights, size)).unwrap();
+        std::fs::write(&model, export(&weights, Part::Whole, size)).unwrap();
         let bytes: Vec<u8> = input.data.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
         std::fs::write(path.join("input"), bytes).unwrap();
         let shape = [1, input.c, input.h, input.w].map(|n| n.to_string());

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use hone_model::{Arch, Origin, Published, Weights, file, onnx};
+use hone_model::onnx::{self, Part};
+use hone_model::{Arch, Origin, Published, Weights, file};
 
 use super::drawn_weights;
 
@@ -29,6 +30,9 @@ pub struct Options {
     /// Size of the input, or `dynamic` for any size.
     #[arg(long, value_name = "WxH", default_value = "dynamic", value_parser = lr)]
     pub lr: Lr,
+    /// Leave out the bicubic base: the output is what the network adds to it.
+    #[arg(long)]
+    pub residual: bool,
 }
 
 /// Columns and rows of the input; none if they are left free.
@@ -71,7 +75,8 @@ pub fn run(options: &Options) -> Result<()> {
         },
         (None, None) => anyhow::bail!("--weights or --arch is needed"),
     };
-    let bytes = onnx::export(&weights, options.lr.0.map(|(w, h)| (h, w)));
+    let part = if options.residual { Part::Residual } else { Part::Whole };
+    let bytes = onnx::export(&weights, part, options.lr.0.map(|(w, h)| (h, w)));
     std::fs::write(&options.onnx, &bytes)
         .with_context(|| format!("cannot write {}", options.onnx.display()))?;
     println!("{}: {}, {} bytes", options.onnx.display(), weights.arch(), bytes.len());
@@ -108,6 +113,7 @@ mod tests {
             arch: None,
             seed: None,
             lr: Lr(None),
+            residual: false,
         };
         std::fs::write(&weights, file::save(&drawn_weights("live-1x8-x2".parse().unwrap(), 3)).unwrap())
             .unwrap();
