@@ -1,6 +1,8 @@
 //! `hone bench viewer`: whole frames, from decoded planes to RGBA, on the CPU and on an adapter.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,7 +75,7 @@ pub struct Net(u16, u16);
 
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.0, self.1)
+        f.pad(&format!("{}x{}", self.0, self.1))
     }
 }
 
@@ -95,7 +97,7 @@ pub struct Lr {
 
 impl fmt::Display for Lr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.w, self.h)
+        f.pad(&format!("{}x{}", self.w, self.h))
     }
 }
 
@@ -183,6 +185,11 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<()> {
     if let Some(folder) = &options.keep {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    // Opened before the work, so that a bad path does not cost it.
+    let json = match &options.json {
+        Some(path) => Some(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
+        None => None,
+    };
     let mut devices = vec![];
     if options.backend != Backend::Wgpu {
         devices.push(Device::Cpu);
@@ -198,9 +205,9 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<()> {
     for device in &devices {
         run_on(device, options, stop, &mut rows)?;
     }
-    if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&rows)?;
-        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(mut file) = json {
+        file.write_all((serde_json::to_string_pretty(&rows)? + "\n").as_bytes())
+            .context("cannot write the rows")?;
     }
     if stop.load(Ordering::Relaxed) {
         println!("stopped: the rows after this one are missing");
