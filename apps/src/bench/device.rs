@@ -121,12 +121,23 @@ impl Engine {
         }
     }
 
-    /// One frame from planes to RGBA in main memory, and the milliseconds of each of its passes.
-    pub fn frame(&mut self, picture: &Yuv420, arch: Arch, rgba: &mut Vec<u8>) -> Result<Vec<(String, f64)>> {
+    /// One frame from planes to RGBA in main memory.
+    pub fn frame(&mut self, picture: &Yuv420, arch: Arch, rgba: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Cpu(network) => {
+                rgba.resize(4 * picture.h * picture.w * arch.scale() * arch.scale(), 0);
+                network.upscale(picture, rgba);
+            }
+            Self::Wgpu(upscaler) => upscaler.upscale(picture, Mode::Network, rgba)?,
+        }
+        Ok(())
+    }
+
+    /// The passes of one frame, in milliseconds; none where the adapter cannot tell.
+    pub fn passes(&mut self, picture: &Yuv420, rgba: &mut Vec<u8>) -> Result<Vec<(String, f64)>> {
         match self {
             Self::Cpu(network) => {
                 let (mut passes, mut start) = (vec![], Instant::now());
-                rgba.resize(4 * picture.h * picture.w * arch.scale() * arch.scale(), 0);
                 network.upscale_watched(picture, rgba, |name| {
                     let now = Instant::now();
                     passes.push((name.to_owned(), (now - start).as_secs_f64() * 1e3));
@@ -135,8 +146,11 @@ impl Engine {
                 Ok(passes)
             }
             Self::Wgpu(upscaler) => {
+                upscaler.time_passes(true)?;
                 upscaler.upscale(picture, Mode::Network, rgba)?;
-                Ok(vec![])
+                let passes = upscaler.pass_times().iter().map(|pass| (pass.name.clone(), pass.ms)).collect();
+                upscaler.time_passes(false)?;
+                Ok(passes)
             }
         }
     }

@@ -3,7 +3,7 @@
 use hone_wgsl::{PEAK_COPY, PEAK_MULTIPLY_ADD, Shader};
 use wgpu::{BindGroup, BindGroupDescriptor, BindGroupEntry, Buffer, BufferUsages, ComputePipeline};
 
-use super::Gpu;
+use super::{Gpu, Precision};
 use crate::Error;
 
 /// Threads in a workgroup of both shaders.
@@ -36,7 +36,7 @@ impl Kernel {
         [input, output]: [&Buffer; 2],
         threads: u64,
     ) -> Self {
-        let pipeline = gpu.pipeline(shader, constants);
+        let pipeline = gpu.pipeline(shader, Precision::F32, constants);
         let bindings = gpu.device().create_bind_group(&BindGroupDescriptor {
             label: None,
             layout: &pipeline.get_bind_group_layout(0),
