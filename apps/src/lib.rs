@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod bench;
 pub mod camera;
 pub mod cli;
 pub mod demo;

@@ -10,6 +10,7 @@ mod conv3x3;
 mod conv3x3_grad_weights;
 mod map;
 mod network;
+pub mod peak;
 mod pixel_shuffle;
 mod program;
 mod simd;

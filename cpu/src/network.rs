@@ -1,7 +1,7 @@
 //! Inference.
 
 use hone_model::backend::Images;
-use hone_model::{Weights, Yuv420};
+use hone_model::{Op, Weights, Yuv420};
 use rayon::prelude::*;
 
 use crate::conv3x3::{Packed, Threads};
@@ -59,8 +59,14 @@ impl Network {
         out: &mut [T],
         channels: usize,
         store: impl Fn(&[f32], usize, &mut [T]) + Sync,
+        mut after: impl FnMut(&str),
     ) {
-        self.program.run(&self.packed, &mut self.maps, |value| self.buffers[value], Threads::All);
+        let Program { layers, .. } = &self.program;
+        let buffer = |value| self.buffers[value];
+        self.program.run(&self.packed, &mut self.maps, buffer, Threads::All, |op| match *op {
+            Op::Conv3x3 { layer, .. } => after(&layers[layer].name),
+            Op::PixelShuffle { .. } => after("pixel_shuffle"),
+        });
         let input = &self.maps[self.buffers[0]];
         let output = self.program.output(&self.maps[self.buffers[self.program.ops.len()]]);
         let width = input.w * self.program.arch.scale();
@@ -76,6 +82,7 @@ impl Network {
                 },
             );
         });
+        after("bicubic");
     }
 
     /// Picture -> (s·H, s·W, 4) 8-bit RGBA, rounded and clamped, alpha 255.
@@ -83,9 +90,19 @@ impl Network {
     /// # Panics
     /// If `rgba` has another length.
     pub fn upscale(&mut self, picture: &Yuv420, rgba: &mut [u8]) {
+        self.upscale_watched(picture, rgba, |_| ());
+    }
+
+    /// As [`Self::upscale`]; calls `after` with the name of each pass when it is done: `yuv_rgb`, the layers,
+    /// `bicubic`.
+    ///
+    /// # Panics
+    /// If `rgba` has another length.
+    pub fn upscale_watched(&mut self, picture: &Yuv420, rgba: &mut [u8], mut after: impl FnMut(&str)) {
         self.allocate(picture.h, picture.w);
         load_picture(picture, &mut self.maps[0]);
-        self.run(rgba, 4, store_rgba);
+        after("yuv_rgb");
+        self.run(rgba, 4, store_rgba, after);
     }
 
     /// (N, H, W, 3) -> (N, s·H, s·W, 3), not clamped.
@@ -95,7 +112,7 @@ impl Network {
         self.allocate(lr.h, lr.w);
         for (n, out) in hr.rgb.chunks_exact_mut(lr.h * lr.w * s * s * 3).enumerate() {
             load_image(lr, n, &mut self.maps[0]);
-            self.run(out, 3, store_rgb);
+            self.run(out, 3, store_rgb, |_| ());
         }
         hr
     }

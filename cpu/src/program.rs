@@ -92,8 +92,15 @@ impl Program {
         (buffers, holders.len())
     }
 
-    /// Runs all ops; value `v` lives in `maps[at(v)]`, value 0 is loaded.
-    pub fn run(&self, packed: &[Packed], maps: &mut [Map], at: impl Fn(usize) -> usize, threads: Threads) {
+    /// Runs all ops and calls `after(op)` when each is done; value `v` lives in `maps[at(v)]`, value 0 is loaded.
+    pub fn run(
+        &self,
+        packed: &[Packed],
+        maps: &mut [Map],
+        at: impl Fn(usize) -> usize,
+        threads: Threads,
+        mut after: impl FnMut(&Op),
+    ) {
         for (i, op) in self.ops.iter().enumerate() {
             // Taken out while it is written; an empty map takes no memory.
             let mut dst = std::mem::replace(&mut maps[at(i + 1)], Map::new(0, GROUP, 0, 0));
@@ -106,6 +113,7 @@ impl Program {
                 Op::PixelShuffle { src, s } => pixel_shuffle(&maps[at(src)], s, &mut dst),
             }
             maps[at(i + 1)] = dst;
+            after(op);
         }
     }
 

@@ -94,7 +94,7 @@ impl Scratch {
 
     fn forward(&mut self, program: &Program, packed: &[Packed], lr: &Images, n: usize) {
         load_image(lr, n, &mut self.values[0]);
-        program.run(packed, &mut self.values, |value| value, Threads::One);
+        program.run(packed, &mut self.values, |value| value, Threads::One, |_| ());
     }
 
     /// Loss against image `n` of `hr`, and its gradient by the last value.

@@ -10,6 +10,7 @@ mod base;
 pub mod colour;
 pub mod file;
 pub mod gather;
+pub mod onnx;
 mod published;
 mod range_coder;
 pub mod reference;

@@ -1,4 +1,4 @@
-//! Times whole frames: `cargo run -p hone-runtime --example upscale_time -- live-4x16-x2 480 270 20 [cpu]`.
+//! Times whole frames: `cargo run -p hone-runtime --example upscale_time -- live-4x16-x2 480 270 20 [cpu|gpu [f32]]`.
 //!
 //! Opens any adapter, software ones too. Prints the time to compile, and over the frames after the first the median
 //! and the best; on Linux also the work per second of CPU time, which says how good a software adapter is.
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use hone_model::colour::{Matrix, Range};
 use hone_model::{Arch, Colour, Weights, Yuv420, rng::Rng};
-use hone_runtime::{Mode, Preference, Upscaler};
+use hone_runtime::{Mode, Options, Preference, Upscaler};
 
 /// CPU time of all threads of this process so far. Source: Linux, `Documentation/scheduler/sched-stats.rst`.
 fn cpu_seconds() -> Option<f64> {
@@ -37,8 +37,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
 
     let start = Instant::now();
-    let mut upscaler = Upscaler::new(arch, &preference.into())?;
-    println!("{}: {arch}, ready after {:.0} ms", upscaler.backend(), start.elapsed().as_secs_f64() * 1e3);
+    let variant = args.get(5).map(|name| name.parse()).transpose()?;
+    let mut upscaler = Upscaler::new(arch, &Options { device: preference, variant, ..Options::default() })?;
+    let variant = upscaler.variant().map_or(String::new(), |variant| format!(", {variant}"));
+    let ready_ms = start.elapsed().as_secs_f64() * 1e3;
+    println!("{}{variant}: {arch}, ready after {ready_ms:.0} ms", upscaler.backend());
     let mut rng = Rng::new(1);
     let params = (0..arch.params()).map(|_| (rng.unit() * 0.2 - 0.1) as f32).collect();
     upscaler.set_weights(&Weights::from_params(arch, params))?;
@@ -56,6 +59,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             upscaler.upscale(&picture, mode, &mut rgba)?;
             wall.push(start.elapsed().as_secs_f64());
             cpu.extend(cpu_seconds().zip(cpu_start).map(|(end, start)| end - start));
+        }
+        if upscaler.time_passes(true)? {
+            upscaler.upscale(&picture, mode, &mut rgba)?;
+            let passes = upscaler.pass_times().iter().map(|pass| format!("{}: {:.2}", pass.name, pass.ms));
+            println!("  passes, ms: {}", passes.collect::<Vec<_>>().join(", "));
+            upscaler.time_passes(false)?;
         }
         let (median, best) = summary(wall);
         println!("{mode:?} {w}x{h}: median {:.2} ms, best {:.2} ms", median * 1e3, best * 1e3);

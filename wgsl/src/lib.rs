@@ -57,8 +57,13 @@ pub const YUV_RGB: Shader = shader!("yuv_rgb");
 /// The bicubic base alone, and 8 bits.
 pub const BICUBIC: Shader = shader!("bicubic");
 
+/// Multiply-adds in registers: what an adapter does at most.
+pub const PEAK_MULTIPLY_ADD: Shader = shader!("peak_multiply_add");
+/// A copy: what an adapter moves at most.
+pub const PEAK_COPY: Shader = shader!("peak_copy");
+
 /// All of them.
-pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, BICUBIC];
+pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, BICUBIC, PEAK_MULTIPLY_ADD, PEAK_COPY];
 
 /// Columns of pixels that one workgroup of [`CONV3X3`] computes; rows too if it goes through workgroup memory.
 pub const CONV3X3_TILE: usize = 16;

@@ -1,4 +1,5 @@
-//! One folder for a machine with a GPU and neither Rust nor a network: parity tests, benchmarks, peers.
+//! One folder for a machine with a GPU and neither Rust nor a network: parity tests, benchmarks of kernels and of the
+//! viewer, peers.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,6 +13,10 @@ use crate::{cargo, root};
 const BYTES_MAX: u64 = 60 << 20;
 /// The stand-in for the driver, as cargo names it.
 const STANDIN: &str = "libhone_ptxsim_libcuda.so";
+/// Vulkan's loader: drivers come without it. Its licence is Apache-2.0.
+const LOADER: &str = "libvulkan.so.1";
+/// Where Debian, Fedora and Arch keep it.
+const LOADER_FOLDERS: &[&str] = &["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
 /// Runs all of it.
 const RUN: &str = include_str!("gpu_bundle.sh");
 
@@ -41,6 +46,16 @@ pub fn make() -> Result<()> {
     let Some((_, bench)) = benches.first() else { bail!("cargo built no benchmark") };
     copy(bench, &folder.join("kernels"))?;
     copy(&root().join("kernels/benches/peers/step.py"), &folder.join("peers/step.py"))?;
+    let tools = build(&["build", "--release", "-p", "hone-apps", "--bin", "hone"])?;
+    let Some((_, hone)) = tools.first() else { bail!("cargo built no hone") };
+    copy(hone, &folder.join("hone"))?;
+    match LOADER_FOLDERS.iter().map(|at| Path::new(at).join(LOADER)).find(|path| path.is_file()) {
+        Some(loader) => {
+            std::fs::create_dir_all(folder.join("vulkan"))?;
+            copy(&loader, &folder.join("vulkan").join(LOADER))?;
+        }
+        None => println!("no {LOADER} on this machine: bring one along in vulkan/, or have it on the other"),
+    }
     let run = folder.join("run.sh");
     std::fs::write(&run, RUN)?;
     executable(&run)?;

@@ -78,5 +78,19 @@ if [ $card = yes ]; then
     fi
 fi
 
+say "the viewer's network on Vulkan and on the CPU"
+# In a container the driver often comes without the loader, and without the file that names it to Vulkan.
+if ! ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1'; then
+    LD_LIBRARY_PATH=$PWD/vulkan${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH
+fi
+if [ $card = yes ] && ! ls /usr/share/vulkan/icd.d/nvidia* /etc/vulkan/icd.d/nvidia* >/dev/null 2>&1; then
+    echo '{"file_format_version":"1.0.0","ICD":{"library_path":"libGLX_nvidia.so.0","api_version":"1.3.0"}}' \
+        >results/nvidia_icd.json
+    VK_DRIVER_FILES=$PWD/results/nvidia_icd.json VK_ICD_FILENAMES=$PWD/results/nvidia_icd.json
+    export VK_DRIVER_FILES VK_ICD_FILENAMES
+fi
+keep viewer.txt ./hone bench viewer --json results/viewer.json && cat results/viewer.txt
+
 say "$failed failed"
 [ $failed -eq 0 ]

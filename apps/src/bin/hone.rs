@@ -1,4 +1,4 @@
-//! `hone`: the demo, and later the tools.
+//! `hone`: the demo and the tools.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hone_apps::cli::{self, Device};
 use hone_apps::sender::Rate;
-use hone_apps::{base, demo, server};
+use hone_apps::{base, bench, demo, server};
 use hone_model::{Arch, Family};
 
 /// Live video made sharp by a network that learns while the stream runs.
@@ -31,6 +31,26 @@ enum Command {
     #[command(after_help = "Example:\n  \
         hone train-base --input photos.mp4 --arch live-4x16-x2 --steps 60000 --out model/bases/live-4x16-x2.hnu")]
     TrainBase(TrainBase),
+    /// Measures how fast networks run here.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Works on the files of models.
+    #[command(subcommand)]
+    Model(Model),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Whole frames of a viewer, on the CPU and on an adapter, beside what these do at most.
+    #[command(after_help = bench::viewer::HELP)]
+    Viewer(bench::viewer::Options),
+}
+
+#[derive(Subcommand)]
+enum Model {
+    /// Writes a network as an ONNX file, for other engines.
+    #[command(after_help = bench::export::HELP)]
+    Export(bench::export::Options),
 }
 
 #[derive(Args)]
@@ -181,6 +201,10 @@ fn main() -> ExitCode {
     cli::main("warn", async |stop| match command {
         Some(Command::TrainBase(train)) => tokio::task::block_in_place(|| train.run(&stop)),
         Some(Command::Demo(demo)) => run_demo(demo, stop).await,
+        Some(Command::Bench(Bench::Viewer(options))) => {
+            tokio::task::block_in_place(|| bench::viewer::run(&options, &stop))
+        }
+        Some(Command::Model(Model::Export(options))) => bench::export::run(&options),
         None => Ok(()),
     })
 }

@@ -12,7 +12,7 @@ use super::probe::probe;
 use super::{Gpu, Kernel, Network, Precision};
 use crate::{Error, Mode, Options, Variant};
 
-/// Rows and columns of the picture that variants are timed on: large enough to fill a GPU, small for one in software.
+/// Rows and columns of the picture that variants are timed on: enough to fill a GPU.
 const SIZE: (usize, usize) = (144, 256);
 /// Frames of each variant, of which the fastest counts; the first compiles.
 const FRAMES: usize = 4;
@@ -64,6 +64,10 @@ pub(super) fn choose(gpu: &Gpu, arch: Arch, options: &Options) -> Result<Kernel,
         let kernel = Kernel::of(gpu, precision);
         if is_right(gpu, kernel)? {
             right.push(kernel);
+            if gpu.software() {
+                // Nothing to choose by, and each variant takes long to compile.
+                return Ok(kernel);
+            }
         }
     }
     let Some(&first) = right.first() else {

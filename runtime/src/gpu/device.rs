@@ -12,8 +12,10 @@ use super::unused::Unused;
 use super::{Pass, Size};
 use crate::Error;
 
-/// A frame that takes longer than this is a hang: far above the slowest software adapter, below a user's patience.
+/// A frame that takes longer than this is a hang: below a user's patience.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same in software, where the first frame also compiles, and the machine may have more to do.
+const SOFTWARE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What a pipeline is compiled from: a shader and its override constants, bit for bit.
 type PipelineKey = (&'static str, Precision, Vec<(&'static str, u64)>);
@@ -258,7 +260,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::Lost`] if the device failed or does not answer.
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), Error> {
-        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(FRAME_TIMEOUT) };
+        let timeout = if self.software() { SOFTWARE_TIMEOUT } else { FRAME_TIMEOUT };
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(timeout) };
         let polled = self.device().poll(wait);
         self.check()?;
         polled.map(|_| ()).map_err(|e| self.lost(e.to_string()))

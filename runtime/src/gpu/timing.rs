@@ -29,12 +29,12 @@ pub(super) struct Timing {
 const PASSES_MAX: u32 = 256;
 
 impl Timing {
-    /// None where the adapter has no timestamps.
+    /// None where the adapter has no timestamps that tell anything: lavapipe stamps a dispatch when it queues it.
     ///
     /// # Errors
     /// [`Error::Buffer`] if the device cannot hold them.
     pub fn new(gpu: &Gpu) -> Result<Option<Self>, Error> {
-        if !gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+        if gpu.software() || !gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
         let set = gpu.device().create_query_set(&wgpu::QuerySetDescriptor {
