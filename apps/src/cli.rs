@@ -42,6 +42,19 @@ const QUIET: &str = "moq_net=error,web_transport_quinn=error";
 
 /// Runs a binary's body: logs to stderr, stops on Ctrl-C, one line for an error.
 pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result<()>) -> ExitCode {
+    exit(start(default_log).and_then(|(runtime, stop)| {
+        let result = runtime.block_on(body(stop));
+        // Threads that wait for the network must not keep an ended program alive.
+        runtime.shutdown_background();
+        result
+    }))
+}
+
+/// Sets up logs to stderr, the threads for the network, and a flag that Ctrl-C sets.
+///
+/// # Errors
+/// If the system gives no threads.
+pub fn start(default_log: &str) -> Result<(tokio::runtime::Runtime, Arc<AtomicBool>)> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HONE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default_log},{QUIET}")));
     tracing_subscriber::fmt()
@@ -49,24 +62,18 @@ pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let stop = Arc::new(AtomicBool::new(false));
-    let result = runtime.block_on(async {
-        tokio::spawn(on_ctrl_c(stop.clone()));
-        body(stop).await
-    });
-    // Threads that wait for the network must not keep an ended program alive.
-    runtime.shutdown_background();
+    runtime.spawn(on_ctrl_c(stop.clone()));
+    Ok((runtime, stop))
+}
+
+/// Says what went wrong in one line, causes included: what went wrong, then why.
+pub fn exit(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, causes included: what went wrong, then why.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,7 +1,7 @@
 //! The viewer's end: decode, weights, upscaling.
 
 use hone_media::decode::{self, Decoder};
-use hone_media::frame::Frame;
+use hone_media::frame::{Colour, Frame};
 use hone_model::update::{self, Header, UpdateError};
 use hone_model::{Arch, Origin, Published};
 use hone_runtime::{Mode, Preference, Upscaler};
@@ -43,6 +43,19 @@ impl Screen {
         })
     }
 
+    /// Changes the device; weights and decoder stay. If the new one cannot be opened, so does the device.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn reopen(&mut self, preference: Preference) -> Result<(), hone_runtime::Error> {
+        let mut upscaler = Upscaler::new(self.held.arch(), preference)?;
+        if self.upscaler.has_weights() {
+            upscaler.set_weights(&self.held.weights())?;
+        }
+        self.upscaler = upscaler;
+        Ok(())
+    }
+
     /// Takes a model update; the weights change between two frames.
     ///
     /// # Errors
@@ -77,6 +90,11 @@ impl Screen {
     /// [`decode::Error`]: the picture is missing, decoding goes on.
     pub fn decode(&mut self, data: &[u8], pts_us: i64) -> Result<Vec<Frame>, decode::Error> {
         self.decoder.decode(data, pts_us)
+    }
+
+    /// Columns, rows and colour of the stream that is decoded; None before its first keyframe.
+    pub fn format(&self) -> Option<((u32, u32), Colour)> {
+        self.decoder.format()
     }
 
     /// The last frames of a stream that has ended.

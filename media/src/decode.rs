@@ -136,6 +136,12 @@ impl Decoder {
         Ok(frames)
     }
 
+    /// Columns, rows and colour of the stream as its newest parameter set has them; None before the first.
+    #[must_use]
+    pub fn format(&self) -> Option<((u32, u32), Colour)> {
+        self.sequence.map(|sequence| ((sequence.width, sequence.height), sequence.colour))
+    }
+
     /// Ends the stream: returns the pictures that the decoder still holds, in output order. Another stream
     /// may follow, from a keyframe on.
     ///
@@ -184,6 +190,12 @@ impl Decoder {
         }
         Ok(picture)
     }
+}
+
+/// Whether decoding can start at this access unit (Annex B): it holds an IDR picture.
+#[must_use]
+pub fn is_keyframe(annex_b: &[u8]) -> bool {
+    nal::units(annex_b).any(|unit| nal::kind(unit) == nal::IDR)
 }
 
 fn codec() -> Result<openh264::decoder::Decoder, Error> {
