@@ -209,7 +209,7 @@ fn announce(
 /// How much slower than life the clip must run so that every frame is shown and half of the machine is left for
 /// learning; 1 on a GPU.
 fn choose_slowdown(options: &Options, plan: &Plan, info: &Info, arch: Arch) -> Result<(f64, String)> {
-    let mut upscaler = Upscaler::new(arch, options.device)?;
+    let mut upscaler = Upscaler::new(arch, &options.device.into())?;
     let name = upscaler.backend().to_owned();
     upscaler.set_weights(&Published::origin(arch, hone_model::Origin::Seed(0)).weights())?;
     if let Some(slowdown) = options.slowdown {

@@ -37,7 +37,7 @@ impl Screen {
     pub fn new(arch: Arch, preference: Preference) -> anyhow::Result<Self> {
         Ok(Self {
             decoder: Decoder::new(decode::Limits::default())?,
-            upscaler: Upscaler::new(arch, preference)?,
+            upscaler: Upscaler::new(arch, &preference.into())?,
             held: Published::origin(arch, Origin::Seed(0)),
             gain_db: 0.0,
         })

@@ -142,7 +142,7 @@ fn a_clip_with_b_frames_sound_and_60_frames_a_second() {
 fn a_viewer_on_the_software_adapter() {
     let arch = hone_model::Arch::new(hone_model::Family::Live, 1, 8, 2).unwrap();
     let software = hone_runtime::Preference::Gpu { allow_software: true };
-    if let Err(error) = hone_runtime::Upscaler::new(arch, software) {
+    if let Err(error) = hone_runtime::Upscaler::new(arch, &software.into()) {
         eprintln!("SKIPPED: {error}");
         return;
     }

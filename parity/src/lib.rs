@@ -12,7 +12,7 @@ mod report;
 pub use inputs::{Picture, images, random, random_tensor, weights};
 pub use report::Report;
 
-use hone_runtime::gpu::Gpu;
+use hone_runtime::gpu::{AdapterChoice, Gpu};
 
 /// Half the distance from 1 to the next f32: the relative error of one rounded operation.
 pub const ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
@@ -22,7 +22,7 @@ pub const ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
 /// # Panics
 /// If there is an adapter that cannot be opened.
 pub fn gpu() -> Option<Gpu> {
-    match Gpu::open(true) {
+    match Gpu::open(&AdapterChoice { allow_software: true, adapter: None }) {
         Ok(gpu) => Some(gpu),
         Err(hone_runtime::Error::NoAdapter { .. }) => None,
         Err(error) => panic!("{error}"),

@@ -17,22 +17,22 @@ fn report(name: &str, run: impl FnOnce(&mut Report)) {
 
 #[test]
 fn conv3x3() {
-    report("conv3x3", |report| cases::conv3x3::run(gpu().as_mut(), report));
+    report("conv3x3", |report| cases::conv3x3::run(gpu().as_ref(), report));
 }
 
 #[test]
 fn pixel_shuffle() {
-    report("pixel_shuffle", |report| cases::pixel_shuffle::run(gpu().as_mut(), report));
+    report("pixel_shuffle", |report| cases::pixel_shuffle::run(gpu().as_ref(), report));
 }
 
 #[test]
 fn bicubic() {
-    report("bicubic", |report| cases::bicubic::run(gpu().as_mut(), report));
+    report("bicubic", |report| cases::bicubic::run(gpu().as_ref(), report));
 }
 
 #[test]
 fn yuv_rgb() {
-    report("yuv_rgb", |report| cases::yuv_rgb::run(gpu().as_mut(), report));
+    report("yuv_rgb", |report| cases::yuv_rgb::run(gpu().as_ref(), report));
 }
 
 #[test]

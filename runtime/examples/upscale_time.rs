@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
 
     let start = Instant::now();
-    let mut upscaler = Upscaler::new(arch, preference)?;
+    let mut upscaler = Upscaler::new(arch, &preference.into())?;
     println!("{}: {arch}, ready after {:.0} ms", upscaler.backend(), start.elapsed().as_secs_f64() * 1e3);
     let mut rng = Rng::new(1);
     let params = (0..arch.params()).map(|_| (rng.unit() * 0.2 - 0.1) as f32).collect();

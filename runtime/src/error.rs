@@ -2,6 +2,8 @@
 
 use hone_model::Arch;
 
+use crate::Variant;
+
 /// Longest side of an output picture, in pixels: the texture size that every WebGPU device guarantees, and above 8K.
 pub const SIDE_MAX: usize = 8192;
 
@@ -14,6 +16,22 @@ pub enum Error {
     NoAdapter {
         /// Whether software adapters would have been taken.
         software: bool,
+    },
+    /// No adapter has the name or index that was asked for, or it cannot draw on the window.
+    #[error("no adapter `{name}`")]
+    NoSuchAdapter {
+        /// What was asked for.
+        name: String,
+    },
+    /// The adapter does not offer a shader variant that was asked for.
+    #[error("{adapter}: no shader variant {variant}: {reason}")]
+    Variant {
+        /// Its name.
+        adapter: String,
+        /// What was asked for.
+        variant: Variant,
+        /// What is missing or wrong.
+        reason: String,
     },
     /// The adapter does not offer what the shaders need.
     #[error("{adapter}: cannot open: {reason}")]

@@ -2,13 +2,17 @@
 //!
 //! New weights take force between two frames. There is no kernel of ours for CUDA here, no clock and no thread:
 //! the caller measures, decides and drives.
-#![forbid(unsafe_code)]
 
 mod budget;
+mod cpu;
 mod error;
 pub mod gpu;
+mod options;
 mod upscaler;
 
 pub use budget::Budget;
 pub use error::{Error, SIDE_MAX};
-pub use upscaler::{Mode, Preference, Upscaler};
+pub use options::{Mode, Options, Preference, UnknownVariant, Variant};
+pub use upscaler::{Output, Upscaler};
+/// The version that [`gpu`] speaks, for a window that shares its device.
+pub use wgpu;

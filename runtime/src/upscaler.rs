@@ -3,32 +3,10 @@
 use hone_model::{Arch, Weights, Yuv420};
 use tracing::{debug, info, warn};
 
+use crate::cpu::Cpu;
 use crate::error::SIDE_MAX;
-use crate::{Error, gpu};
-
-/// Which device to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Preference {
-    /// A real GPU if there is one, else the CPU; the CPU too if the GPU fails later.
-    #[default]
-    Auto,
-    /// A GPU or an error.
-    Gpu {
-        /// Whether a software adapter will do.
-        allow_software: bool,
-    },
-    /// The CPU.
-    Cpu,
-}
-
-/// How to upscale one frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// By the network; by bicubic as long as there are no weights.
-    Network,
-    /// By bicubic interpolation: the floor that always keeps up.
-    Bicubic,
-}
+use crate::gpu::{AdapterChoice, Gpu, Network};
+use crate::{Error, Mode, Options, Preference, Variant};
 
 /// Upscales decoded pictures with one network.
 pub struct Upscaler {
@@ -39,52 +17,89 @@ pub struct Upscaler {
     weights: Option<Weights>,
     /// Whether the CPU takes over from a GPU that fails.
     fall_back: bool,
+    /// Frames that were in flight on a GPU that failed, and why it did.
+    lost: usize,
+    reason: Option<(String, String)>,
+    /// The last picture of [`Upscaler::present`] on the CPU.
+    presented: Vec<u8>,
 }
 
 enum Engine {
-    Gpu(Box<gpu::Network>),
+    Gpu(Box<Network>),
     Cpu(Box<Cpu>),
 }
 
-struct Cpu {
-    network: Option<hone_cpu::Network>,
-    /// Newer weights, swapped in before the next frame.
-    spare: Option<hone_cpu::Network>,
-}
-
-impl Engine {
-    fn cpu(weights: Option<&Weights>) -> Self {
-        Self::Cpu(Box::new(Cpu { network: None, spare: weights.map(hone_cpu::Network::new) }))
-    }
+/// An upscaled picture where it was made.
+pub enum Output<'a> {
+    /// (s·H, s·W) rgba8unorm on the device of [`Upscaler::gpu`]: what is submitted to its queue from now on sees
+    /// it. It holds until the second frame after it.
+    Gpu(wgpu::Texture),
+    /// In host memory.
+    Cpu {
+        /// (h, w, 4): R, G, B, 255, row-major.
+        rgba: &'a [u8],
+        /// Rows.
+        h: usize,
+        /// Columns.
+        w: usize,
+    },
 }
 
 impl Upscaler {
     /// Opens a device and compiles what `arch` needs; without weights yet.
     ///
     /// # Errors
-    /// With [`Preference::Gpu`] only: [`Error::NoAdapter`], or what the device said.
-    pub fn new(arch: Arch, preference: Preference) -> Result<Self, Error> {
-        let opened = match preference {
-            Preference::Cpu => None,
-            Preference::Auto => match gpu_network(arch, false) {
-                Ok(network) => Some(network),
-                Err(Error::NoAdapter { .. }) => None,
-                Err(error) => {
-                    warn!(%error, "the GPU cannot be used");
-                    None
-                }
-            },
-            Preference::Gpu { allow_software } => Some(gpu_network(arch, allow_software)?),
-        };
-        let (engine, name) = match opened {
+    /// With [`Preference::Gpu`]: [`Error::NoAdapter`], or what the device said. With any but [`Preference::Cpu`]:
+    /// [`Error::NoSuchAdapter`] and [`Error::Variant`] for what was asked for by name.
+    pub fn new(arch: Arch, options: &Options) -> Result<Self, Error> {
+        if options.device == Preference::Cpu {
+            return Ok(Self::with(arch, None, options));
+        }
+        let opened =
+            Gpu::open(&AdapterChoice::from(options)).and_then(|gpu| Network::new(gpu, arch, options));
+        match opened {
+            Ok(network) => Ok(Self::with(arch, Some(network), options)),
+            Err(Error::NoAdapter { .. }) if options.device == Preference::Auto => {
+                Ok(Self::with(arch, None, options))
+            }
+            Err(error @ (Error::NoSuchAdapter { .. } | Error::Variant { .. })) => Err(error),
+            Err(error) if options.device == Preference::Auto => {
+                warn!(%error, "the GPU cannot be used");
+                Ok(Self::with(arch, None, options))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// On a device that is open, such as a window's; with [`Preference::Cpu`] on the CPU all the same.
+    ///
+    /// # Errors
+    /// As [`Upscaler::new`].
+    pub fn on(gpu: Gpu, arch: Arch, options: &Options) -> Result<Self, Error> {
+        if options.device == Preference::Cpu {
+            return Ok(Self::with(arch, None, options));
+        }
+        match Network::new(gpu, arch, options) {
+            Err(error) if options.device == Preference::Auto && !matches!(error, Error::Variant { .. }) => {
+                warn!(%error, "the GPU cannot be used");
+                Ok(Self::with(arch, None, options))
+            }
+            network => Ok(Self::with(arch, Some(network?), options)),
+        }
+    }
+
+    fn with(arch: Arch, network: Option<Network>, options: &Options) -> Self {
+        let (engine, name) = match network {
             Some(network) => {
                 let name = network.gpu().name().to_owned();
                 (Engine::Gpu(Box::new(network)), name)
             }
-            None => (Engine::cpu(None), "cpu".to_owned()),
+            None => (Engine::Cpu(Box::new(Cpu::new(arch.scale(), None))), "cpu".to_owned()),
         };
         info!(backend = name, %arch, "upscaler ready");
-        Ok(Self { arch, engine, name, weights: None, fall_back: preference == Preference::Auto })
+        let fall_back = options.device == Preference::Auto;
+        let presented = Vec::new();
+        Self { arch, engine, name, weights: None, fall_back, lost: 0, reason: None, presented }
     }
 
     /// The network.
@@ -95,6 +110,22 @@ impl Upscaler {
     /// `cpu`, or the API and the adapter, such as `wgpu vulkan: NVIDIA GeForce RTX 4060`.
     pub fn backend(&self) -> &str {
         &self.name
+    }
+
+    /// The device; none on the CPU.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        match &self.engine {
+            Engine::Gpu(network) => Some(network.gpu()),
+            Engine::Cpu(_) => None,
+        }
+    }
+
+    /// How the GPU computes; none on the CPU.
+    pub fn variant(&self) -> Option<Variant> {
+        match &self.engine {
+            Engine::Gpu(network) => Some(network.variant()),
+            Engine::Cpu(_) => None,
+        }
     }
 
     /// Whether weights were ever set; until then [`Mode::Network`] is bicubic.
@@ -112,7 +143,7 @@ impl Upscaler {
         }
         match &mut self.engine {
             Engine::Gpu(network) => network.set_weights(weights)?,
-            Engine::Cpu(cpu) => cpu.spare = Some(hone_cpu::Network::new(weights)),
+            Engine::Cpu(cpu) => cpu.set_weights(weights),
         }
         self.weights = Some(weights.clone());
         debug!("new weights");
@@ -126,40 +157,125 @@ impl Upscaler {
     /// [`Error::Lost`], after which the upscaler is of no more use; [`Preference::Auto`] goes on with the CPU.
     ///
     /// # Panics
-    /// If the picture's planes do not have the length that its size asks for.
+    /// If the picture's planes do not have the length that its size asks for, or a frame has not been
+    /// [read](Upscaler::read).
     pub fn upscale(&mut self, picture: &Yuv420, mode: Mode, rgba: &mut Vec<u8>) -> Result<(), Error> {
-        picture.check();
-        let (h, w, s) = (picture.h, picture.w, self.arch.scale());
-        if h.max(w) > SIDE_MAX / s {
-            return Err(Error::Side { w, h });
-        }
-        let mode = if self.has_weights() { mode } else { Mode::Bicubic };
+        assert_eq!(self.in_flight(), 0, "frames are to be read in order");
+        let mode = self.check(picture, mode)?;
         if let Engine::Gpu(network) = &mut self.engine {
             match network.submit(picture, mode).and_then(|()| network.read(rgba)) {
-                Err(error) if self.fall_back => {
-                    warn!(%error, "the GPU failed, going on with the CPU");
-                    self.engine = Engine::cpu(self.weights.as_ref());
-                    self.name = "cpu".to_owned();
-                }
-                result => return result,
+                Err(error) => self.fall_back(error)?,
+                Ok(()) => return Ok(()),
             }
         }
         if let Engine::Cpu(cpu) = &mut self.engine {
-            if let Some(spare) = cpu.spare.take() {
-                cpu.network = Some(spare);
-            }
-            rgba.resize(4 * s * h * s * w, 0);
-            match &mut cpu.network {
-                Some(network) if mode == Mode::Network => network.upscale(picture, rgba),
-                _ => hone_cpu::upscale_bicubic(picture, s, rgba),
-            }
+            cpu.upscale(picture, mode, rgba);
         }
         Ok(())
     }
-}
 
-fn gpu_network(arch: Arch, allow_software: bool) -> Result<gpu::Network, Error> {
-    gpu::Network::new(gpu::Gpu::open(allow_software)?, arch)
+    /// Starts a frame that [`Upscaler::read`] hands out. While the device computes, the next may be submitted:
+    /// two are in flight at most. The CPU computes at once.
+    ///
+    /// # Errors
+    /// As [`Upscaler::upscale`].
+    ///
+    /// # Panics
+    /// As [`Upscaler::upscale`], or if two frames have not been read.
+    pub fn submit(&mut self, picture: &Yuv420, mode: Mode) -> Result<(), Error> {
+        assert!(self.in_flight() < 2, "at most two frames in flight");
+        let mode = self.check(picture, mode)?;
+        if let Engine::Gpu(network) = &mut self.engine {
+            match network.submit(picture, mode) {
+                Err(error) => self.fall_back(error)?,
+                Ok(()) => return Ok(()),
+            }
+        }
+        if let Engine::Cpu(cpu) = &mut self.engine {
+            cpu.submit(picture, mode);
+        }
+        Ok(())
+    }
+
+    /// Frames that were submitted and not read.
+    pub fn in_flight(&self) -> usize {
+        let waiting = match &self.engine {
+            Engine::Gpu(network) => network.in_flight(),
+            Engine::Cpu(cpu) => cpu.in_flight(),
+        };
+        self.lost + waiting
+    }
+
+    /// Waits for the frame that was submitted first.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]: that frame is gone with its device. With [`Preference::Auto`] the frames that are submitted
+    /// from now on come from the CPU.
+    ///
+    /// # Panics
+    /// If no frame was submitted.
+    pub fn read(&mut self, rgba: &mut Vec<u8>) -> Result<(), Error> {
+        if self.lost > 0 {
+            self.lost -= 1;
+            let (adapter, reason) = self.reason.clone().unwrap_or_default();
+            return Err(Error::Lost { adapter, reason });
+        }
+        match &mut self.engine {
+            Engine::Gpu(network) => network.read(rgba).or_else(|error| {
+                let again = Error::Lost { adapter: self.name.clone(), reason: error.to_string() };
+                self.fall_back(error)?;
+                Err(again)
+            }),
+            Engine::Cpu(cpu) => {
+                cpu.read(rgba).expect("a frame was submitted");
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts a frame and leaves it where it is made: on a GPU nothing is waited for but the frame before the last.
+    ///
+    /// # Errors
+    /// As [`Upscaler::upscale`].
+    ///
+    /// # Panics
+    /// If the picture's planes do not have the length that its size asks for.
+    pub fn present(&mut self, picture: &Yuv420, mode: Mode) -> Result<Output<'_>, Error> {
+        let mode = self.check(picture, mode)?;
+        if let Engine::Gpu(network) = &mut self.engine {
+            match network.present(picture, mode) {
+                Err(error) => self.fall_back(error)?,
+                Ok(texture) => return Ok(Output::Gpu(texture)),
+            }
+        }
+        if let Engine::Cpu(cpu) = &mut self.engine {
+            cpu.upscale(picture, mode, &mut self.presented);
+        }
+        let s = self.arch.scale();
+        Ok(Output::Cpu { rgba: &self.presented, h: s * picture.h, w: s * picture.w })
+    }
+
+    /// The mode that is possible for this picture.
+    fn check(&self, picture: &Yuv420, mode: Mode) -> Result<Mode, Error> {
+        picture.check();
+        let (h, w) = (picture.h, picture.w);
+        if h.max(w) > SIDE_MAX / self.arch.scale() {
+            return Err(Error::Side { w, h });
+        }
+        Ok(if self.has_weights() { mode } else { Mode::Bicubic })
+    }
+
+    /// Goes on with the CPU if that is allowed. Frames in flight are lost.
+    fn fall_back(&mut self, error: Error) -> Result<(), Error> {
+        if !self.fall_back {
+            return Err(error);
+        }
+        warn!(%error, "the GPU failed, going on with the CPU");
+        self.lost = self.in_flight();
+        self.reason = Some((std::mem::replace(&mut self.name, "cpu".to_owned()), error.to_string()));
+        self.engine = Engine::Cpu(Box::new(Cpu::new(self.arch.scale(), self.weights.as_ref())));
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -193,14 +309,14 @@ mod tests {
 
     /// Every upscaler that this machine has: the CPU's, and a GPU's if there is any adapter.
     fn upscalers() -> Vec<Upscaler> {
-        let gpu = match Upscaler::new(arch(), SOFTWARE) {
+        let gpu = match Upscaler::new(arch(), &SOFTWARE.into()) {
             Err(Error::NoAdapter { .. }) => {
                 eprintln!("SKIPPED: no wgpu adapter");
                 None
             }
             other => Some(other.unwrap()),
         };
-        [Upscaler::new(arch(), Preference::Cpu).unwrap()].into_iter().chain(gpu).collect()
+        [Upscaler::new(arch(), &Preference::Cpu.into()).unwrap()].into_iter().chain(gpu).collect()
     }
 
     #[test]
@@ -247,7 +363,7 @@ mod tests {
                 for size in [(6, 8), (10, 12)] {
                     let frame_after = frame(&mut upscaler, size, Mode::Network);
                     if fall_back {
-                        let mut cpu = Upscaler::new(arch(), Preference::Cpu).unwrap();
+                        let mut cpu = Upscaler::new(arch(), &Preference::Cpu.into()).unwrap();
                         cpu.set_weights(&weights(1)).unwrap();
                         assert_eq!(frame_after.unwrap(), frame(&mut cpu, size, Mode::Network).unwrap());
                         assert_eq!(upscaler.backend(), "cpu");
@@ -261,9 +377,9 @@ mod tests {
 
     #[test]
     fn auto_takes_no_software_adapter() {
-        let upscaler = Upscaler::new(arch(), Preference::Auto).unwrap();
+        let upscaler = Upscaler::new(arch(), &Options::default()).unwrap();
         assert!(!upscaler.backend().contains("llvmpipe") && !upscaler.backend().contains("SwiftShader"));
-        match Upscaler::new(arch(), Preference::Gpu { allow_software: false }) {
+        match Upscaler::new(arch(), &Preference::Gpu { allow_software: false }.into()) {
             Ok(gpu) => assert_eq!(gpu.backend(), upscaler.backend()),
             Err(error) => {
                 assert!(matches!(error, Error::NoAdapter { software: false }), "{error}");

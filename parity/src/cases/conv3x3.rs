@@ -17,7 +17,7 @@ const FUSIONS: [(bool, bool, f32); 4] =
     [(false, false, 1.0), (true, false, 1.0), (false, true, 1.0), (false, true, 0.1)];
 
 /// Runs the table.
-pub fn run(gpu: Option<&mut Gpu>, report: &mut Report) {
+pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
     let Some(gpu) = gpu else { return report.skip() };
     for (cin, cout) in CHANNELS {
         for (k, (relu, add, scale)) in FUSIONS.into_iter().enumerate() {
@@ -30,7 +30,7 @@ pub fn run(gpu: Option<&mut Gpu>, report: &mut Report) {
 }
 
 fn one(
-    gpu: &mut Gpu,
+    gpu: &Gpu,
     report: &mut Report,
     (cin, cout): (usize, usize),
     (h, w): (usize, usize),

@@ -4,7 +4,7 @@ use hone_cpu::Network;
 use hone_model::reference::{Tensor, bicubic, forward, input, yuv_rgb};
 use hone_model::rng::Rng;
 use hone_model::{Arch, Weights};
-use hone_runtime::{Mode, Preference, Upscaler, gpu};
+use hone_runtime::{Mode, Options, Preference, Upscaler, gpu};
 
 use super::{BT709, EVEN_SIZES, SIZES, rgba, single};
 use crate::{Picture, ROUNDOFF, Report, images, weights};
@@ -60,7 +60,7 @@ pub fn upscaler(preference: Preference, report: &mut Report) {
     for (k, arch) in archs().into_iter().enumerate() {
         let rng = &mut Rng::new(100 + k as u64);
         let weights = weights(rng, arch);
-        let mut upscaler = Upscaler::new(arch, preference).expect("the device is there");
+        let mut upscaler = Upscaler::new(arch, &preference.into()).expect("the device is there");
         upscaler.set_weights(&weights).expect("its own architecture");
         for (h, w) in [EVEN_SIZES[k % 3], EVEN_SIZES[3 + k % 2]] {
             let picture = Picture::new(rng, h, w, BT709);
@@ -88,7 +88,7 @@ pub fn weights_during_a_frame(report: &mut Report) {
     let picture = Picture::new(rng, 16, 18, BT709);
     let generations = [weights(rng, arch), weights(rng, arch), weights(rng, arch)];
     let input = input(&yuv_rgb(&picture.yuv()), &[picture.yuv().quantiser]);
-    let mut network = gpu::Network::new(gpu, arch).expect("the device works");
+    let mut network = gpu::Network::new(gpu, arch, &Options::default()).expect("the device works");
     network.set_weights(&generations[0]).expect("its own architecture");
     for (k, inside) in generations.iter().enumerate() {
         let mut got = Vec::new();

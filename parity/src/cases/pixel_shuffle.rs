@@ -8,7 +8,7 @@ use super::{SIZES, poison, single};
 use crate::{Report, random_tensor};
 
 /// Runs the table.
-pub fn run(gpu: Option<&mut Gpu>, report: &mut Report) {
+pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
     let Some(gpu) = gpu else { return report.skip() };
     for s in 1..=4 {
         for c in [3, 4, 8, 16] {

@@ -55,7 +55,7 @@ pub fn run(preference: Preference, report: &mut Report) {
 }
 
 fn open(arch: Arch, preference: Preference) -> Upscaler {
-    Upscaler::new(arch, preference).expect("the device is there")
+    Upscaler::new(arch, &preference.into()).expect("the device is there")
 }
 
 fn frame(upscaler: &mut Upscaler, picture: &Picture) -> Vec<u8> {

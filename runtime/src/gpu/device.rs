@@ -1,13 +1,14 @@
-//! The device: which adapter, its faults, its buffers and pipelines.
+//! The device: its faults, its buffers and textures, its pipelines.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hone_wgsl::Shader;
-use wgpu::{Buffer, BufferDescriptor, BufferUsages, ComputePipeline, DeviceType};
+use wgpu::{Adapter, Buffer, BufferDescriptor, BufferUsages, ComputePipeline, Instance, Surface};
 
 use super::Pass;
+use super::adapter::{AdapterChoice, choose, instance};
 use crate::Error;
 
 /// A frame that takes longer than this is a hang: far above the slowest software adapter, below a user's patience.
@@ -16,57 +17,64 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a pipeline is compiled from: a shader and its override constants, bit for bit.
 type PipelineKey = (&'static str, Vec<(&'static str, u64)>);
 
-/// One open device.
-pub struct Gpu {
+/// One open device. A clone is the same device.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    adapter: Adapter,
     device: wgpu::Device,
     queue: wgpu::Queue,
     name: String,
     /// The first fault that no call returned, as wgpu reports it from inside.
     fault: Arc<Mutex<Option<String>>>,
-    modules: HashMap<&'static str, wgpu::ShaderModule>,
-    pipelines: HashMap<PipelineKey, ComputePipeline>,
+    modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
+    pipelines: Mutex<HashMap<PipelineKey, ComputePipeline>>,
 }
 
-/// The better adapter has the lower rank; none for one that may not be used.
-fn rank(kind: DeviceType, allow_software: bool) -> Option<u8> {
-    match kind {
-        DeviceType::DiscreteGpu => Some(0),
-        DeviceType::IntegratedGpu => Some(1),
-        DeviceType::VirtualGpu => Some(2),
-        DeviceType::Other => Some(3),
-        // lavapipe, SwiftShader and WARP: our own CPU code is several times faster.
-        DeviceType::Cpu => allow_software.then_some(4),
-    }
+/// What is behind these locks stays whole whatever a thread that held one did.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gpu {
-    /// Opens the best adapter: discrete before integrated before virtual, software only if allowed.
+    /// Opens an adapter: discrete before integrated before virtual, software only if allowed.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`]; [`Error::Open`] if it lacks what WebGPU guarantees.
-    pub fn open(allow_software: bool) -> Result<Self, Error> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = wgpu::Backends::PRIMARY;
-        descriptor.flags = wgpu::InstanceFlags::empty();
-        let instance = wgpu::Instance::new(descriptor);
-        let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
-        let adapter = adapters
-            .into_iter()
-            .filter_map(|a| Some((rank(a.get_info().device_type, allow_software)?, a)))
-            .min_by_key(|(rank, _)| *rank)
-            .map(|(_, adapter)| adapter)
-            .ok_or(Error::NoAdapter { software: allow_software })?;
+    /// [`Error::NoAdapter`], [`Error::NoSuchAdapter`]; [`Error::Open`] if it lacks what WebGPU guarantees.
+    pub fn open(choice: &AdapterChoice) -> Result<Self, Error> {
+        Self::on(choose(&instance(), None, choice)?)
+    }
 
+    /// Opens an adapter that can draw on `surface`, which was made with `instance`.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn for_surface(
+        instance: &Instance,
+        surface: &Surface,
+        choice: &AdapterChoice,
+    ) -> Result<Self, Error> {
+        Self::on(choose(instance, Some(surface), choice)?)
+    }
+
+    fn on(adapter: Adapter) -> Result<Self, Error> {
         let info = adapter.get_info();
         let name = format!("wgpu {}: {}", info.backend.to_str(), info.name);
-        // WebGPU's guaranteed limits, but the largest buffers that there are.
+        // WebGPU's guaranteed limits, but the largest buffers and textures that there are.
         let offered = adapter.limits();
         let required_limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            max_texture_dimension_2d: offered.max_texture_dimension_2d,
             ..wgpu::Limits::default()
         };
-        let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+        let optional = wgpu::Features::TIMESTAMP_QUERY;
+        let descriptor = wgpu::DeviceDescriptor {
+            required_limits,
+            required_features: adapter.features() & optional,
+            ..Default::default()
+        };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Open { adapter: name.clone(), reason: e.to_string() })?;
 
@@ -74,7 +82,7 @@ impl Gpu {
         let record = |fault: &Arc<Mutex<Option<String>>>| {
             let fault = Arc::clone(fault);
             move |reason: String| {
-                fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+                lock(&fault).get_or_insert(reason);
             }
         };
         let (on_error, on_loss) = (record(&fault), record(&fault));
@@ -82,38 +90,57 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, text| {
             on_loss(format!("device lost ({reason:?}): {text}"))
         });
-        Ok(Self { device, queue, name, fault, modules: HashMap::new(), pipelines: HashMap::new() })
+        let (modules, pipelines) = Default::default();
+        Ok(Self(Arc::new(Inner { adapter, device, queue, name, fault, modules, pipelines })))
     }
 
     /// Backend and adapter, such as `wgpu vulkan: NVIDIA GeForce RTX 4060`.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
-    pub(super) fn device(&self) -> &wgpu::Device {
-        &self.device
+    /// The adapter, to configure a surface with.
+    pub fn adapter(&self) -> &Adapter {
+        &self.0.adapter
     }
 
-    pub(super) fn queue(&self) -> &wgpu::Queue {
-        &self.queue
+    /// The device. What is made on it may fail with it: see [`Gpu::check`].
+    pub fn device(&self) -> &wgpu::Device {
+        &self.0.device
+    }
+
+    /// The queue, in whose order everything happens.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.0.queue
     }
 
     /// # Errors
     /// [`Error::Lost`] once the device has failed in any way.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        match &*self.fault.lock().unwrap_or_else(PoisonError::into_inner) {
+    pub fn check(&self) -> Result<(), Error> {
+        match &*lock(&self.0.fault) {
             None => Ok(()),
             Some(reason) => Err(self.lost(reason.clone())),
         }
     }
 
     pub(super) fn lost(&self, reason: String) -> Error {
-        Error::Lost { adapter: self.name.clone(), reason }
+        Error::Lost { adapter: self.name().to_owned(), reason }
     }
 
     /// Gives the device up: every later call on it fails with [`Error::Lost`].
     pub fn destroy(&self) {
-        self.device.destroy();
+        self.device().destroy();
+    }
+
+    /// # Errors
+    /// [`Error::Buffer`] over the device's limit.
+    pub(super) fn fits(&self, bytes: u64) -> Result<(), Error> {
+        let limits = self.device().limits();
+        let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+        if bytes > limit {
+            return Err(Error::Buffer { adapter: self.name().to_owned(), bytes, limit });
+        }
+        Ok(())
     }
 
     /// A zeroed buffer.
@@ -121,27 +148,24 @@ impl Gpu {
     /// # Errors
     /// [`Error::Buffer`] over the device's limit.
     pub(super) fn buffer(&self, bytes: u64, usage: BufferUsages) -> Result<Buffer, Error> {
-        let limits = self.device.limits();
-        let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
-        if bytes > limit {
-            return Err(Error::Buffer { adapter: self.name.clone(), bytes, limit });
-        }
+        self.fits(bytes)?;
         let descriptor = BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
-        Ok(self.device.create_buffer(&descriptor))
+        Ok(self.device().create_buffer(&descriptor))
     }
 
     /// A uniform that holds `data`.
     pub(super) fn uniform(&self, data: &[u8]) -> Result<Buffer, Error> {
         let buffer = self.buffer(data.len() as u64, BufferUsages::UNIFORM | BufferUsages::COPY_DST)?;
-        self.queue.write_buffer(&buffer, 0, data);
+        self.queue().write_buffer(&buffer, 0, data);
         Ok(buffer)
     }
 
     /// The pipeline of a shader with these override constants, compiled once.
-    pub(super) fn pipeline(&mut self, shader: Shader, constants: &[(&'static str, f64)]) -> ComputePipeline {
+    pub(super) fn pipeline(&self, shader: Shader, constants: &[(&'static str, f64)]) -> ComputePipeline {
         let key = (shader.name, constants.iter().map(|&(name, v)| (name, v.to_bits())).collect());
-        let device = &self.device;
-        let module = self.modules.entry(shader.name).or_insert_with(|| {
+        let device = self.device();
+        let mut modules = lock(&self.0.modules);
+        let module = modules.entry(shader.name).or_insert_with(|| {
             device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(shader.name),
                 source: wgpu::ShaderSource::Wgsl(shader.source.into()),
@@ -159,7 +183,8 @@ impl Gpu {
             },
             cache: None,
         };
-        self.pipelines.entry(key).or_insert_with(|| device.create_compute_pipeline(&descriptor)).clone()
+        let mut pipelines = lock(&self.0.pipelines);
+        pipelines.entry(key).or_insert_with(|| device.create_compute_pipeline(&descriptor)).clone()
     }
 
     /// Runs dispatches in order and waits for them.
@@ -167,14 +192,14 @@ impl Gpu {
     /// # Errors
     /// [`Error::Lost`] if the device failed.
     pub fn run(&self, passes: &[&Pass]) -> Result<(), Error> {
-        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let mut encoder = self.device().create_command_encoder(&Default::default());
         {
             let mut compute = encoder.begin_compute_pass(&Default::default());
             for pass in passes {
                 pass.encode(&mut compute, 0);
             }
         }
-        let submission = self.queue.submit([encoder.finish()]);
+        let submission = self.queue().submit([encoder.finish()]);
         self.wait(submission)
     }
 
@@ -184,7 +209,7 @@ impl Gpu {
     /// [`Error::Lost`] if the device failed or does not answer.
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), Error> {
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(FRAME_TIMEOUT) };
-        let polled = self.device.poll(wait);
+        let polled = self.device().poll(wait);
         self.check()?;
         polled.map(|_| ()).map_err(|e| self.lost(e.to_string()))
     }
@@ -196,9 +221,9 @@ impl Gpu {
     pub(super) fn read(&self, buffer: &Buffer) -> Result<Vec<u8>, Error> {
         let size = buffer.size();
         let mapped = self.buffer(size, BufferUsages::COPY_DST | BufferUsages::MAP_READ)?;
-        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let mut encoder = self.device().create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, 0, &mapped, 0, size);
-        let submission = self.queue.submit([encoder.finish()]);
+        let submission = self.queue().submit([encoder.finish()]);
         mapped.map_async(wgpu::MapMode::Read, .., |_| ());
         self.wait(submission)?;
         let view = mapped.get_mapped_range(..).map_err(|e| self.lost(e.to_string()))?;

@@ -3,6 +3,7 @@
 //! The parts are public so that each operation can be held to the oracle by itself.
 
 mod activation;
+mod adapter;
 mod device;
 mod network;
 mod pass;
@@ -11,6 +12,7 @@ mod plan;
 mod weights;
 
 pub use activation::{Activation, Size};
+pub use adapter::{AdapterChoice, AdapterInfo, adapters, instance};
 pub use device::Gpu;
 pub use network::Network;
 pub use pass::{Conv3x3, Pass};

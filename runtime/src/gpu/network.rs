@@ -1,11 +1,15 @@
 //! One network on one device, frame by frame.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use hone_model::arch::RGB_MEAN;
 use hone_model::{Arch, Weights, Yuv420};
+use wgpu::{SubmissionIndex, Texture};
 
-use super::plan::Plan;
+use super::plan::{FRAMES, Plan, Slot};
 use super::{Gpu, Size, WeightsBuffer, WeightsLayout};
-use crate::{Error, Mode};
+use crate::{Error, Mode, Options, Variant};
 
 /// Size of the plan that compiles the pipelines before the first picture is known.
 const WARM_UP: Size = Size { h: 2, w: 2 };
@@ -20,7 +24,12 @@ pub struct Network {
     /// Whether the spare buffer holds newer weights.
     pending: bool,
     plan: Plan,
-    in_flight: Option<wgpu::SubmissionIndex>,
+    /// The slot of the next frame.
+    next: usize,
+    /// The newest submission of each slot.
+    busy: [Option<SubmissionIndex>; FRAMES],
+    /// Frames to be read, the oldest first; a slot may be one of an earlier plan.
+    in_flight: VecDeque<(Arc<Slot>, SubmissionIndex)>,
 }
 
 impl Network {
@@ -28,11 +37,23 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Buffer`] if the device cannot hold the weights, [`Error::Lost`] if it failed.
-    pub fn new(mut gpu: Gpu, arch: Arch) -> Result<Self, Error> {
+    pub fn new(gpu: Gpu, arch: Arch, options: &Options) -> Result<Self, Error> {
+        let variant = options.variant.unwrap_or(Variant::F32);
+        if variant != Variant::F32 {
+            let adapter = gpu.name().to_owned();
+            return Err(Error::Variant { adapter, variant, reason: "not implemented".into() });
+        }
         let layout = WeightsLayout::new(arch.layers());
         let weights = [WeightsBuffer::new(&gpu, &layout)?, WeightsBuffer::new(&gpu, &layout)?];
-        let plan = Plan::new(&mut gpu, arch, &layout, weights.each_ref(), WARM_UP)?;
-        Ok(Self { gpu, arch, layout, weights, current: 0, pending: false, plan, in_flight: None })
+        let plan = Plan::new(&gpu, arch, &layout, weights.each_ref(), WARM_UP)?;
+        let in_flight = VecDeque::with_capacity(FRAMES);
+        let busy = [const { None }; FRAMES];
+        Ok(Self { gpu, arch, layout, weights, current: 0, pending: false, plan, next: 0, busy, in_flight })
+    }
+
+    /// How it computes.
+    pub fn variant(&self) -> Variant {
+        Variant::F32
     }
 
     /// The device it runs on.
@@ -40,7 +61,7 @@ impl Network {
         &self.gpu
     }
 
-    /// Uploads weights to the spare buffer: they take force with the next [`Network::submit`].
+    /// Uploads weights to the spare buffer: they take force with the next frame.
     ///
     /// # Errors
     /// [`Error::Arch`] for another architecture's; those in force stay.
@@ -48,37 +69,34 @@ impl Network {
         if weights.arch() != self.arch {
             return Err(Error::Arch { have: self.arch, got: weights.arch() });
         }
+        // In order with the frames that were submitted before: a frame that still reads this buffer is done first.
         self.weights[1 - self.current].write(&self.gpu, &self.layout.pack(weights.params()));
         self.pending = true;
         Ok(())
     }
 
-    /// Starts a frame: swaps weights if there are new ones, uploads the picture, launches. Does not wait.
+    /// Frames that were submitted and not read.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Starts a frame that is to be read: swaps weights if there are new ones, uploads the picture, launches. Waits
+    /// only for the frame before the last.
     ///
     /// # Errors
     /// [`Error::Buffer`] if the device cannot hold the picture, [`Error::Lost`] if it failed.
     ///
     /// # Panics
-    /// If the frame before has not been [read](Network::read).
+    /// If two frames have not been [read](Network::read).
     pub fn submit(&mut self, picture: &Yuv420, mode: Mode) -> Result<(), Error> {
-        assert!(self.in_flight.is_none(), "one frame at a time");
-        let size = Size { h: picture.h, w: picture.w };
-        if size != self.plan.size {
-            let weights = self.weights.each_ref();
-            self.plan = Plan::new(&mut self.gpu, self.arch, &self.layout, weights, size)?;
-        }
-        if std::mem::take(&mut self.pending) {
-            self.current = 1 - self.current;
-        }
-        self.plan.planes.write(&self.gpu, picture, RGB_MEAN);
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.plan.encode(&mut encoder, mode, self.current);
-        self.in_flight = Some(self.gpu.queue().submit([encoder.finish()]));
-        self.plan.rgba.map();
+        assert!(self.in_flight.len() < FRAMES, "at most {FRAMES} frames in flight");
+        let (slot, submission) = self.launch(picture, mode, true)?;
+        slot.rgba.map();
+        self.in_flight.push_back((slot, submission));
         Ok(())
     }
 
-    /// Waits for the frame that was submitted and takes it: (s·H, s·W, 4) u8.
+    /// Waits for the frame that was submitted first and takes it: (s·H, s·W, 4) u8.
     ///
     /// # Errors
     /// [`Error::Lost`] if the device failed or does not answer.
@@ -86,8 +104,54 @@ impl Network {
     /// # Panics
     /// If no frame was submitted.
     pub fn read(&mut self, rgba: &mut Vec<u8>) -> Result<(), Error> {
-        let submission = self.in_flight.take().expect("a frame was submitted");
+        let (slot, submission) = self.in_flight.pop_front().expect("a frame was submitted");
         self.gpu.wait(submission)?;
-        self.plan.rgba.take(&self.gpu, rgba)
+        slot.rgba.take(&self.gpu, rgba)
+    }
+
+    /// Starts a frame that stays on the device: what is submitted to its queue from now on sees it. It holds until
+    /// the second frame after it.
+    ///
+    /// # Errors
+    /// As [`Network::submit`].
+    pub fn present(&mut self, picture: &Yuv420, mode: Mode) -> Result<Texture, Error> {
+        let (slot, _) = self.launch(picture, mode, false)?;
+        Ok(slot.rgba.texture().clone())
+    }
+
+    fn launch(
+        &mut self,
+        picture: &Yuv420,
+        mode: Mode,
+        readback: bool,
+    ) -> Result<(Arc<Slot>, SubmissionIndex), Error> {
+        self.gpu.check()?;
+        let size = Size { h: picture.h, w: picture.w };
+        if size != self.plan.size {
+            self.plan = Plan::new(&self.gpu, self.arch, &self.layout, self.weights.each_ref(), size)?;
+            self.busy = [const { None }; FRAMES];
+        }
+        if self.in_flight.iter().any(|(slot, _)| Arc::ptr_eq(slot, &self.plan.slots[self.next])) {
+            self.next = 1 - self.next;
+        }
+        let index = self.next;
+        if let Some(submission) = self.busy[index].take() {
+            self.gpu.wait(submission)?;
+        }
+        if std::mem::take(&mut self.pending) {
+            self.current = 1 - self.current;
+        }
+        let slot = Arc::clone(&self.plan.slots[index]);
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        slot.planes.write(&self.gpu, &mut encoder, picture, RGB_MEAN)?;
+        self.plan.encode(&mut encoder, &slot, mode, self.current);
+        if readback {
+            slot.rgba.copy(&mut encoder);
+        }
+        let submission = self.gpu.queue().submit([encoder.finish()]);
+        slot.planes.map();
+        self.busy[index] = Some(submission.clone());
+        self.next = 1 - index;
+        Ok((slot, submission))
     }
 }

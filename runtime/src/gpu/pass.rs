@@ -55,7 +55,7 @@ impl Pass {
     /// # Panics
     /// If groups or sizes do not fit together.
     pub fn conv3x3(
-        gpu: &mut Gpu,
+        gpu: &Gpu,
         conv: Conv3x3,
         layer: &LayerLayout,
         weights: [&WeightsBuffer; 2],
@@ -94,7 +94,7 @@ impl Pass {
     ///
     /// # Panics
     /// If groups or sizes do not fit together.
-    pub fn pixel_shuffle(gpu: &mut Gpu, c: usize, s: usize, [x, y]: [&Activation; 2]) -> Self {
+    pub fn pixel_shuffle(gpu: &Gpu, c: usize, s: usize, [x, y]: [&Activation; 2]) -> Self {
         assert!(x.groups() == (c * s * s).div_ceil(4) && y.groups() == c.div_ceil(4));
         assert!(y.size() == Size { h: x.size().h * s, w: x.size().w * s });
         let pipeline = gpu.pipeline(PIXEL_SHUFFLE, &[("S", s as f64), ("C", c as f64)]);
@@ -112,7 +112,7 @@ impl Pass {
     ///
     /// # Panics
     /// If groups or sizes do not fit together.
-    pub fn yuv_rgb(gpu: &mut Gpu, planes: &Planes, rgb: &Activation) -> Self {
+    pub fn yuv_rgb(gpu: &Gpu, planes: &Planes, rgb: &Activation) -> Self {
         assert!(rgb.groups() == 1 && rgb.size() == planes.size());
         let pipeline = gpu.pipeline(YUV_RGB, &[]);
         let [luma, cb, cr] = planes.textures().each_ref().map(|t| t.create_view(&Default::default()));
@@ -133,7 +133,7 @@ impl Pass {
     /// # Panics
     /// If groups or sizes do not fit together.
     pub fn bicubic(
-        gpu: &mut Gpu,
+        gpu: &Gpu,
         s: usize,
         mean: [f32; 3],
         x: &Activation,
@@ -156,7 +156,7 @@ impl Pass {
             x.uniform().as_entire_binding(),
             x.buffer().as_entire_binding(),
             residual.unwrap_or(x).buffer().as_entire_binding(),
-            rgba.buffer().as_entire_binding(),
+            BindingResource::TextureView(&rgba.texture().create_view(&Default::default())),
         ];
         let bindings = bind(gpu, &pipeline, &resources);
         Self::new(pipeline, bindings, rgba.size().grid(PIXEL_TILE, 1))

@@ -1,22 +1,94 @@
-//! A decoded picture on its way in, an upscaled one on its way out.
+//! A decoded picture on its way in, an upscaled one on its way out, each with the mapped buffer between it and us.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytemuck::cast_slice;
+use bytemuck::bytes_of;
 use hone_model::Yuv420;
 use hone_model::arch::quantiser_input;
-use wgpu::{Buffer, BufferUsages};
+use wgpu::{Buffer, BufferUsages, CommandEncoder, MapMode, Texture, TextureFormat, TextureUsages};
 
 use super::{Gpu, Size};
 use crate::Error;
 
+/// Bytes from row to row in a copy between buffer and texture: WebGPU's alignment.
+fn pitch(row_bytes: usize) -> usize {
+    row_bytes.next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT as usize)
+}
+
+fn texture(gpu: &Gpu, Size { h, w }: Size, format: TextureFormat, usage: TextureUsages) -> Texture {
+    gpu.device().create_texture(&wgpu::TextureDescriptor {
+        label: None,
+        // Sides are at most `SIDE_MAX`, checked where a picture comes in.
+        size: wgpu::Extent3d { width: w as u32, height: h as u32, depth_or_array_layers: 1 },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format,
+        usage,
+        view_formats: &[],
+    })
+}
+
+/// Where texels of a buffer lie.
+fn layout(offset: usize, pitch: usize) -> wgpu::TexelCopyBufferLayout {
+    wgpu::TexelCopyBufferLayout {
+        offset: offset as u64,
+        bytes_per_row: Some(pitch as u32),
+        rows_per_image: None,
+    }
+}
+
+/// A buffer that is ours while mapped, and the device's in between.
+struct Mapped {
+    buffer: Buffer,
+    mode: MapMode,
+    ready: Arc<AtomicBool>,
+}
+
+impl Mapped {
+    fn new(gpu: &Gpu, bytes: usize, mode: MapMode) -> Result<Self, Error> {
+        let usage = match mode {
+            MapMode::Read => BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            MapMode::Write => BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC,
+        };
+        gpu.fits(bytes as u64)?;
+        // What we write is ours first.
+        let ours = mode == MapMode::Write;
+        let descriptor =
+            wgpu::BufferDescriptor { label: None, size: bytes as u64, usage, mapped_at_creation: ours };
+        Ok(Self { buffer: gpu.device().create_buffer(&descriptor), mode, ready: Arc::new(ours.into()) })
+    }
+
+    /// Asks for the mapping; to be called once after what the device does with it was submitted.
+    fn map(&self) {
+        let ready = Arc::clone(&self.ready);
+        self.buffer.map_async(self.mode, .., move |result| ready.store(result.is_ok(), Ordering::Release));
+    }
+
+    /// # Errors
+    /// [`Error::Lost`] if it was not mapped.
+    fn take(&self, gpu: &Gpu) -> Result<(), Error> {
+        if self.ready.swap(false, Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(gpu.lost("a buffer could not be mapped".into()))
+        }
+    }
+}
+
 /// The planes of one decoded picture as textures, and how to read them.
 pub struct Planes {
     size: Size,
-    textures: [wgpu::Texture; 3],
+    textures: [Texture; 3],
     matrix: Buffer,
+    upload: Mapped,
+    /// Where each plane begins in `upload`; the matrix comes first.
+    offsets: [usize; 3],
 }
+
+/// Bytes of the matrix at the start of an upload, rounded up so that planes begin where copies may.
+const MATRIX_BYTES: usize = 256;
 
 impl Planes {
     /// For pictures of `size`, even in rows and columns.
@@ -24,39 +96,39 @@ impl Planes {
     /// # Errors
     /// [`Error::Buffer`] if the device cannot hold them.
     pub fn new(gpu: &Gpu, size: Size) -> Result<Self, Error> {
-        let texture = |h: usize, w: usize| {
-            gpu.device().create_texture(&wgpu::TextureDescriptor {
-                label: None,
-                // Sides are at most `SIDE_MAX`, checked where a picture comes in.
-                size: wgpu::Extent3d { width: w as u32, height: h as u32, depth_or_array_layers: 1 },
-                mip_level_count: 1,
-                sample_count: 1,
-                dimension: wgpu::TextureDimension::D2,
-                format: wgpu::TextureFormat::R8Unorm,
-                usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
-                view_formats: &[],
-            })
-        };
         let Size { h, w } = size;
-        let textures = [texture(h, w), texture(h / 2, w / 2), texture(h / 2, w / 2)];
-        Ok(Self { size, textures, matrix: gpu.uniform(&[0; 64])? })
+        let usage = TextureUsages::TEXTURE_BINDING | TextureUsages::COPY_DST;
+        let half = Size { h: h / 2, w: w / 2 };
+        let plane_bytes = |size: Size| pitch(size.w) * size.h;
+        let luma_end = MATRIX_BYTES + plane_bytes(size);
+        let bytes = luma_end + 2 * plane_bytes(half);
+        let upload = Mapped::new(gpu, bytes, MapMode::Write)?;
+        Ok(Self {
+            size,
+            textures: [size, half, half].map(|size| texture(gpu, size, TextureFormat::R8Unorm, usage)),
+            matrix: gpu.buffer(64, BufferUsages::UNIFORM | BufferUsages::COPY_DST)?,
+            upload,
+            offsets: [MATRIX_BYTES, luma_end, luma_end + plane_bytes(half)],
+        })
     }
 
-    /// Uploads a picture; `mean` is what its RGB shall be lowered by.
+    /// Puts a picture into the mapped buffer and records its way to the planes; `mean` is what its RGB shall be
+    /// lowered by. [`Planes::map`] is to follow once that is submitted.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the buffer is not mapped.
     ///
     /// # Panics
     /// If the picture has another size.
-    pub fn write(&self, gpu: &Gpu, picture: &Yuv420, mean: [f32; 3]) {
+    pub(super) fn write(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut CommandEncoder,
+        picture: &Yuv420,
+        mean: [f32; 3],
+    ) -> Result<(), Error> {
         picture.check();
         assert_eq!(self.size, Size { h: picture.h, w: picture.w });
-        for (texture, data) in self.textures.iter().zip([picture.y, picture.u, picture.v]) {
-            let layout = wgpu::TexelCopyBufferLayout {
-                offset: 0,
-                bytes_per_row: Some(texture.width()),
-                rows_per_image: None,
-            };
-            gpu.queue().write_texture(texture.as_image_copy(), data, layout, texture.size());
-        }
         let [r, g, b] = picture.colour.rgb_from_yuv();
         let mut matrix = [r, g, b, [0.0, 0.0, 0.0, f64::from(quantiser_input(picture.quantiser))]];
         for (row, mean) in matrix.iter_mut().zip(mean) {
@@ -64,14 +136,54 @@ impl Planes {
             row[..3].iter_mut().for_each(|v| *v *= 255.0);
             row[3] -= f64::from(mean);
         }
-        gpu.queue().write_buffer(&self.matrix, 0, cast_slice(&matrix.map(|row| row.map(|v| v as f32))));
+        let matrix = matrix.map(|row| row.map(|v| v as f32));
+        self.upload.take(gpu)?;
+        {
+            let mut view =
+                self.upload.buffer.get_mapped_range_mut(..).map_err(|e| gpu.lost(e.to_string()))?;
+            view.slice(..64).copy_from_slice(bytes_of(&matrix));
+            for (i, data) in [picture.y, picture.u, picture.v].into_iter().enumerate() {
+                let w = self.textures[i].width() as usize;
+                for (k, row) in data.chunks_exact(w).enumerate() {
+                    let at = self.offsets[i] + k * pitch(w);
+                    view.slice(at..at + w).copy_from_slice(row);
+                }
+            }
+        }
+        self.upload.buffer.unmap();
+        encoder.copy_buffer_to_buffer(&self.upload.buffer, 0, &self.matrix, 0, 64);
+        for (texture, offset) in self.textures.iter().zip(self.offsets) {
+            let source = wgpu::TexelCopyBufferInfo {
+                buffer: &self.upload.buffer,
+                layout: layout(offset, pitch(texture.width() as usize)),
+            };
+            encoder.copy_buffer_to_texture(source, texture.as_image_copy(), texture.size());
+        }
+        Ok(())
+    }
+
+    /// Asks for the buffer back, for the next picture.
+    pub(super) fn map(&self) {
+        self.upload.map();
+    }
+
+    /// Uploads a picture and waits, for tests.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the device failed.
+    pub fn upload(&self, gpu: &Gpu, picture: &Yuv420, mean: [f32; 3]) -> Result<(), Error> {
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        self.write(gpu, &mut encoder, picture, mean)?;
+        let submission = gpu.queue().submit([encoder.finish()]);
+        self.map();
+        gpu.wait(submission)
     }
 
     pub(super) fn size(&self) -> Size {
         self.size
     }
 
-    pub(super) fn textures(&self) -> &[wgpu::Texture; 3] {
+    pub(super) fn textures(&self) -> &[Texture; 3] {
         &self.textures
     }
 
@@ -80,12 +192,11 @@ impl Planes {
     }
 }
 
-/// The upscaled picture, (H, W, 4) u8, and the mapped buffer that brings it back.
+/// The upscaled picture, (H, W) rgba8unorm, and the mapped buffer that brings it back.
 pub struct Rgba {
     size: Size,
-    buffer: Buffer,
-    readback: Buffer,
-    mapped: Arc<AtomicBool>,
+    texture: Texture,
+    readback: Mapped,
 }
 
 impl Rgba {
@@ -94,31 +205,30 @@ impl Rgba {
     /// # Errors
     /// [`Error::Buffer`] if the device cannot hold it.
     pub fn new(gpu: &Gpu, size: Size) -> Result<Self, Error> {
-        let bytes = 4 * (size.h * size.w) as u64;
-        let buffer = gpu.buffer(bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC)?;
-        let readback = gpu.buffer(bytes, BufferUsages::COPY_DST | BufferUsages::MAP_READ)?;
-        Ok(Self { size, buffer, readback, mapped: Arc::default() })
+        let readback = Mapped::new(gpu, pitch(4 * size.w) * size.h, MapMode::Read)?;
+        let usage = TextureUsages::STORAGE_BINDING | TextureUsages::TEXTURE_BINDING | TextureUsages::COPY_SRC;
+        Ok(Self { size, texture: texture(gpu, size, TextureFormat::Rgba8Unorm, usage), readback })
     }
 
     pub(super) fn size(&self) -> Size {
         self.size
     }
 
-    pub(super) fn buffer(&self) -> &Buffer {
-        &self.buffer
+    pub(super) fn texture(&self) -> &Texture {
+        &self.texture
     }
 
-    /// Records the copy to the mapped buffer.
-    pub(super) fn copy(&self, encoder: &mut wgpu::CommandEncoder) {
-        encoder.copy_buffer_to_buffer(&self.buffer, 0, &self.readback, 0, self.buffer.size());
+    /// Records the copy to the mapped buffer. [`Rgba::map`] is to follow once that is submitted.
+    pub(super) fn copy(&self, encoder: &mut CommandEncoder) {
+        let target = wgpu::TexelCopyBufferInfo {
+            buffer: &self.readback.buffer,
+            layout: layout(0, pitch(4 * self.size.w)),
+        };
+        encoder.copy_texture_to_buffer(self.texture.as_image_copy(), target, self.texture.size());
     }
 
-    /// Asks for the mapping; to be called once after the copy was submitted.
     pub(super) fn map(&self) {
-        let mapped = Arc::clone(&self.mapped);
-        self.readback.map_async(wgpu::MapMode::Read, .., move |result| {
-            mapped.store(result.is_ok(), Ordering::Release);
-        });
+        self.readback.map();
     }
 
     /// Takes the picture, once the device has been waited for.
@@ -126,23 +236,29 @@ impl Rgba {
     /// # Errors
     /// [`Error::Lost`] if it was not mapped.
     pub(super) fn take(&self, gpu: &Gpu, rgba: &mut Vec<u8>) -> Result<(), Error> {
-        if !self.mapped.swap(false, Ordering::Acquire) {
-            return Err(gpu.lost("the picture could not be mapped".into()));
-        }
+        self.readback.take(gpu)?;
         rgba.clear();
         {
-            let view = self.readback.get_mapped_range(..).map_err(|e| gpu.lost(e.to_string()))?;
-            rgba.extend_from_slice(&view);
+            let view = self.readback.buffer.get_mapped_range(..).map_err(|e| gpu.lost(e.to_string()))?;
+            let row = 4 * self.size.w;
+            view.chunks_exact(pitch(row)).for_each(|line| rgba.extend_from_slice(&line[..row]));
         }
-        self.readback.unmap();
+        self.readback.buffer.unmap();
         Ok(())
     }
 
-    /// Reads the picture back after [`Gpu::run`]: a copy of its own, for tests.
+    /// Reads the picture back after [`Gpu::run`], for tests.
     ///
     /// # Errors
     /// [`Error::Lost`] if the device failed.
     pub fn read(&self, gpu: &Gpu) -> Result<Vec<u8>, Error> {
-        gpu.read(&self.buffer)
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        self.copy(&mut encoder);
+        let submission = gpu.queue().submit([encoder.finish()]);
+        self.map();
+        gpu.wait(submission)?;
+        let mut rgba = Vec::new();
+        self.take(gpu, &mut rgba)?;
+        Ok(rgba)
     }
 }

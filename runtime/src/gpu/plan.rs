@@ -1,18 +1,30 @@
 //! The network for one picture size: its buffers and its dispatches, in order.
 
+use std::sync::Arc;
+
 use hone_model::arch::RGB_MEAN;
 use hone_model::{Arch, Base, Op};
 
 use super::{Activation, Conv3x3, Gpu, Pass, Planes, Rgba, Size, WeightsBuffer, WeightsLayout};
 use crate::{Error, Mode};
 
+/// Frames that may be under way at once: while the device computes one, the next is uploaded.
+pub(super) const FRAMES: usize = 2;
+
 /// Everything that depends on the size of the picture.
 pub(super) struct Plan {
     pub size: Size,
+    pub slots: [Arc<Slot>; FRAMES],
+    /// Between head and tail; its activations are shared by all frames, which the device computes in order.
+    body: Vec<Pass>,
+}
+
+/// What each frame under way has of its own.
+pub(super) struct Slot {
     pub planes: Planes,
     pub rgba: Rgba,
     yuv_rgb: Pass,
-    network: Vec<Pass>,
+    tail: Pass,
     bicubic: Pass,
 }
 
@@ -53,18 +65,14 @@ impl Plan {
     /// # Errors
     /// [`Error::Buffer`] if the device cannot hold it, [`Error::Lost`] if it failed.
     pub fn new(
-        gpu: &mut Gpu,
+        gpu: &Gpu,
         arch: Arch,
         layout: &WeightsLayout,
         weights: [&WeightsBuffer; 2],
         size: Size,
     ) -> Result<Self, Error> {
         let s = arch.scale();
-        let planes = Planes::new(gpu, size)?;
         let input = Activation::new(gpu, size, 4)?;
-        let rgba = Rgba::new(gpu, Size { h: size.h * s, w: size.w * s })?;
-        let yuv_rgb = Pass::yuv_rgb(gpu, &planes, &input);
-        let bicubic = Pass::bicubic(gpu, s, RGB_MEAN, &input, None, &rgba);
 
         let mut ops = arch.ops();
         // The last shuffle of a network with a bicubic base is done where the base is added.
@@ -72,7 +80,7 @@ impl Plan {
             ops.pop();
         }
         let last_reads = last_reads(&ops);
-        let mut network = Vec::with_capacity(ops.len() + 1);
+        let mut body = Vec::with_capacity(ops.len());
         let mut channels = vec![4];
         let mut values = vec![Some(input.clone())];
         let mut pool = Pool::default();
@@ -96,7 +104,7 @@ impl Plan {
                     (Pass::pixel_shuffle(gpu, c, s, [&x, &y]), y, c)
                 }
             };
-            network.push(pass);
+            body.push(pass);
             channels.push(c);
             values.push(Some(y));
             // The input is kept for the base.
@@ -105,26 +113,33 @@ impl Plan {
             }
         }
         let output = held(&values, ops.len());
-        network.push(match arch.base() {
-            Base::Bicubic => Pass::bicubic(gpu, s, RGB_MEAN, &input, Some(&output), &rgba),
-            // The output has its size already: at scale 1 the upscale is the output plus the mean.
-            Base::Mean => Pass::bicubic(gpu, 1, RGB_MEAN, &output, None, &rgba),
-        });
+        let slot = || {
+            let planes = Planes::new(gpu, size)?;
+            let rgba = Rgba::new(gpu, Size { h: size.h * s, w: size.w * s })?;
+            let yuv_rgb = Pass::yuv_rgb(gpu, &planes, &input);
+            let tail = match arch.base() {
+                Base::Bicubic => Pass::bicubic(gpu, s, RGB_MEAN, &input, Some(&output), &rgba),
+                // The output has its size already: at scale 1 the upscale is the output plus the mean.
+                Base::Mean => Pass::bicubic(gpu, 1, RGB_MEAN, &output, None, &rgba),
+            };
+            let bicubic = Pass::bicubic(gpu, s, RGB_MEAN, &input, None, &rgba);
+            Ok(Arc::new(Slot { planes, rgba, yuv_rgb, tail, bicubic }))
+        };
+        let slots = [slot()?, slot()?];
         gpu.check()?;
-        Ok(Self { size, planes, rgba, yuv_rgb, network, bicubic })
+        Ok(Self { size, slots, body })
     }
 
-    /// Records one frame with the weights of buffer `current`.
-    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, mode: Mode, current: usize) {
-        {
-            let mut compute = encoder.begin_compute_pass(&Default::default());
-            self.yuv_rgb.encode(&mut compute, current);
-            match mode {
-                Mode::Network => self.network.iter().for_each(|pass| pass.encode(&mut compute, current)),
-                Mode::Bicubic => self.bicubic.encode(&mut compute, current),
+    /// Records one frame of slot `slot` with the weights of buffer `current`.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, mode: Mode, current: usize) {
+        let mut compute = encoder.begin_compute_pass(&Default::default());
+        slot.yuv_rgb.encode(&mut compute, current);
+        match mode {
+            Mode::Network => {
+                self.body.iter().chain([&slot.tail]).for_each(|pass| pass.encode(&mut compute, current));
             }
+            Mode::Bicubic => slot.bicubic.encode(&mut compute, current),
         }
-        self.rgba.copy(encoder);
     }
 }
 

@@ -1,5 +1,5 @@
 // bicubic: rgba = round(255 * clamp(bicubic(x) + mean + pixel_shuffle(residual)?)), the end of every frame
-// Shapes  x (1,HP,WP) vec4 f32, RGB minus mean | residual (groups of 3*S*S,HP,WP) vec4 f32 | rgba (S*H,S*W) u32, R in the low byte
+// Shapes  x (1,HP,WP) vec4 f32, RGB minus mean | residual (groups of 3*S*S,HP,WP) vec4 f32 | rgba (S*H,S*W) rgba8unorm
 // Launch  grid (ceil(S*W/8), ceil(S*H/8), 1)  workgroup 8x8, one output pixel a thread
 // Limits  S 1 to 4; at S = 1 it is x itself
 // Cost    about 160*S*S*H*W flop; 16*H*W + 4*S*S*H*W B, and 12*S*S*H*W B more with RESIDUAL
@@ -17,7 +17,7 @@ override MEAN_B: f32;
 @group(0) @binding(0) var<uniform> size: Size;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> rgba: array<u32>;
+@group(0) @binding(3) var rgba: texture_storage_2d<rgba8unorm, write>;
 
 // Weights of the taps at floor-1 to floor+2 for a centre `t` in 0..1 after floor: Keys 1981, eq. 15, a = -1/2.
 fn keys(t: f32) -> vec4<f32> {
@@ -72,5 +72,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if RESIDUAL {
         rgb += vec3(shuffled(0u, i, j), shuffled(1u, i, j), shuffled(2u, i, j));
     }
-    rgba[i * size.w * S + j] = pack4x8unorm(vec4(clamp(rgb, vec3(0.0), vec3(1.0)), 1.0));
+    // Rounded here: a store may be off by more than half a code value.
+    let codes = floor(clamp(rgb, vec3(0.0), vec3(1.0)) * 255.0 + 0.5);
+    textureStore(rgba, vec2(j, i), vec4(codes / 255.0, 1.0));
 }

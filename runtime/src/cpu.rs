@@ -1,0 +1,61 @@
+//! The CPU behind an upscaler: computes when a frame is submitted, hands out when it is read.
+
+use std::collections::VecDeque;
+
+use hone_cpu::Network;
+use hone_model::{Weights, Yuv420};
+
+use crate::Mode;
+
+/// A network on the CPU and the frames that wait to be read.
+pub(crate) struct Cpu {
+    scale: usize,
+    network: Option<Network>,
+    /// Newer weights, swapped in before the next frame.
+    spare: Option<Network>,
+    ready: VecDeque<Vec<u8>>,
+    /// Buffers of frames that were read, to be used again.
+    free: Vec<Vec<u8>>,
+}
+
+impl Cpu {
+    pub fn new(scale: usize, weights: Option<&Weights>) -> Self {
+        let spare = weights.map(Network::new);
+        Self { scale, network: None, spare, ready: VecDeque::new(), free: Vec::new() }
+    }
+
+    pub fn set_weights(&mut self, weights: &Weights) {
+        self.spare = Some(Network::new(weights));
+    }
+
+    /// Frames that were submitted and not read.
+    pub fn in_flight(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// (H, W) picture -> (s·H, s·W, 4).
+    pub fn upscale(&mut self, picture: &Yuv420, mode: Mode, rgba: &mut Vec<u8>) {
+        if let Some(spare) = self.spare.take() {
+            self.network = Some(spare);
+        }
+        rgba.resize(4 * self.scale * picture.h * self.scale * picture.w, 0);
+        match &mut self.network {
+            Some(network) if mode == Mode::Network => network.upscale(picture, rgba),
+            _ => hone_cpu::upscale_bicubic(picture, self.scale, rgba),
+        }
+    }
+
+    pub fn submit(&mut self, picture: &Yuv420, mode: Mode) {
+        let mut rgba = self.free.pop().unwrap_or_default();
+        self.upscale(picture, mode, &mut rgba);
+        self.ready.push_back(rgba);
+    }
+
+    /// The frame that was submitted first; none if all were read.
+    pub fn read(&mut self, rgba: &mut Vec<u8>) -> Option<()> {
+        let mut ready = self.ready.pop_front()?;
+        std::mem::swap(rgba, &mut ready);
+        self.free.push(ready);
+        Some(())
+    }
+}
