@@ -1,7 +1,7 @@
 //! What the binaries share: logs, errors, Ctrl-C, files of settings.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,8 +37,9 @@ impl From<Device> for Preference {
     }
 }
 
-/// Libraries that warn of every session that ends, cleanly or not; what matters of it comes back as an error.
-const QUIET: &str = "moq_net=error,web_transport_quinn=error";
+/// Libraries that warn of every session that ends, cleanly or not, and of every display that is not a usual one; what
+/// matters of it comes back as an error.
+const QUIET: &str = "moq_net=error,web_transport_quinn=error,winit=error,egui_winit=error";
 
 /// Runs a binary's body: logs to stderr, stops on Ctrl-C, one line for an error.
 pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result<()>) -> ExitCode {
@@ -62,8 +63,7 @@ pub fn start(default_log: &str) -> Result<(tokio::runtime::Runtime, Arc<AtomicBo
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let stop = Arc::new(AtomicBool::new(false));
     runtime.spawn(on_ctrl_c(stop.clone()));
     Ok((runtime, stop))
@@ -102,6 +102,20 @@ pub fn settings<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<T>
             error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
     })
+}
+
+/// A file in the user's folder for what can be found out again; none where there is no such folder.
+pub fn cache_file(name: &str) -> Option<PathBuf> {
+    let folder = |variable: &str| std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let caches = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    };
+    let ours = caches?.join("hone");
+    std::fs::create_dir_all(&ours).ok().map(|()| ours.join(name))
 }
 
 /// Lets command-line hashes replace what the file says of trust.

@@ -4,7 +4,8 @@ use hone_media::decode::{self, Decoder};
 use hone_media::frame::{Colour, Frame};
 use hone_model::update::{self, Header, UpdateError};
 use hone_model::{Arch, Origin, Published};
-use hone_runtime::{Mode, Preference, Upscaler};
+use hone_runtime::gpu::Gpu;
+use hone_runtime::{Mode, Options, Output, Preference, Upscaler};
 
 use crate::picture;
 
@@ -18,6 +19,30 @@ pub enum Error {
     /// The device did not take the weights.
     #[error(transparent)]
     Device(#[from] hone_runtime::Error),
+}
+
+/// What to upscale on.
+#[derive(Clone, Default)]
+pub struct Target {
+    /// The device, by kind or name.
+    pub options: Options,
+    /// One that is open already, such as a window's: frames are drawn from where they are made.
+    pub gpu: Option<Gpu>,
+}
+
+impl From<Preference> for Target {
+    fn from(device: Preference) -> Self {
+        Self { options: device.into(), gpu: None }
+    }
+}
+
+impl Target {
+    fn upscaler(&self, arch: Arch) -> Result<Upscaler, hone_runtime::Error> {
+        match &self.gpu {
+            Some(gpu) => Upscaler::on(gpu.clone(), arch, &self.options),
+            None => Upscaler::new(arch, &self.options),
+        }
+    }
 }
 
 /// Shows one stream.
@@ -34,10 +59,10 @@ impl Screen {
     ///
     /// # Errors
     /// What either says.
-    pub fn new(arch: Arch, preference: Preference) -> anyhow::Result<Self> {
+    pub fn new(arch: Arch, target: impl Into<Target>) -> anyhow::Result<Self> {
         Ok(Self {
             decoder: Decoder::new(decode::Limits::default())?,
-            upscaler: Upscaler::new(arch, &preference.into())?,
+            upscaler: target.into().upscaler(arch)?,
             held: Published::origin(arch, Origin::Seed(0)),
             gain_db: 0.0,
         })
@@ -47,8 +72,8 @@ impl Screen {
     ///
     /// # Errors
     /// What the device says.
-    pub fn reopen(&mut self, preference: Preference) -> Result<(), hone_runtime::Error> {
-        let mut upscaler = Upscaler::new(self.held.arch(), preference)?;
+    pub fn reopen(&mut self, target: &Target) -> Result<(), hone_runtime::Error> {
+        let mut upscaler = target.upscaler(self.held.arch())?;
         if self.upscaler.has_weights() {
             upscaler.set_weights(&self.held.weights())?;
         }
@@ -72,6 +97,16 @@ impl Screen {
     /// The weights in force.
     pub fn held(&self) -> &Published {
         &self.held
+    }
+
+    /// The device that frames can be left on; none on the CPU.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.upscaler.gpu()
+    }
+
+    /// HR size over LR size.
+    pub fn scale(&self) -> u32 {
+        self.held.arch().scale() as u32
     }
 
     /// The device.
@@ -116,5 +151,29 @@ impl Screen {
         rgba: &mut Vec<u8>,
     ) -> Result<(), hone_runtime::Error> {
         self.upscaler.upscale(&picture::yuv420(frame), mode, rgba)
+    }
+
+    /// As [`Screen::upscale`], but the picture may stay on the device, and `rgba` as it is: then the texture is it.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn present(
+        &mut self,
+        frame: &Frame,
+        mode: Mode,
+        rgba: &mut Vec<u8>,
+    ) -> Result<Option<hone_runtime::wgpu::Texture>, hone_runtime::Error> {
+        if self.gpu().is_none() {
+            self.upscale(frame, mode, rgba)?;
+            return Ok(None);
+        }
+        Ok(match self.upscaler.present(&picture::yuv420(frame), mode)? {
+            Output::Gpu(texture) => Some(texture),
+            Output::Cpu { rgba: made, .. } => {
+                rgba.clear();
+                rgba.extend_from_slice(made);
+                None
+            }
+        })
     }
 }

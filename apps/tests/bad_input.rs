@@ -173,8 +173,11 @@ fn settings_with_mistakes() {
     let folder = folder.path();
     let wrong = |binary: &str, text: &str, words: &[&str]| {
         std::fs::write(folder.join("settings.toml"), text).unwrap();
-        let server: &[&str] =
-            if binary == VIEWER { &["--headless", "--server", "127.0.0.1:9"] } else { &["--server", "127.0.0.1:9"] };
+        let server: &[&str] = if binary == VIEWER {
+            &["--headless", "--server", "127.0.0.1:9"]
+        } else {
+            &["--server", "127.0.0.1:9"]
+        };
         let to = if binary == SERVER { &[][..] } else { server };
         refused(folder, binary, &[to, &["--config", "settings.toml"]].concat(), words);
     };

@@ -127,12 +127,8 @@ fn a_viewer_that_waits_and_a_sender_that_loops_end_by_ctrl_c() {
     let (mut server, address, hash) = server(folder);
     let to = ["--server", &address, "--pin", &hash];
 
-    let mut waiting = Process::start(
-        folder,
-        "waiting",
-        VIEWER,
-        &[&to[..], &["--headless", "--name", "none"]].concat(),
-    );
+    let mut waiting =
+        Process::start(folder, "waiting", VIEWER, &[&to[..], &["--headless", "--name", "none"]].concat());
     let mut looping = Process::start(
         folder,
         "looping",

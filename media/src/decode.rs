@@ -132,6 +132,9 @@ impl Decoder {
         if !sequence.reorders {
             self.take_held(sequence.colour, &mut frames)?;
             self.pending_us.clear();
+            if picture && frames.is_empty() {
+                return Err(Error::Codec("no picture came of it".into()));
+            }
         }
         Ok(frames)
     }
@@ -192,10 +195,28 @@ impl Decoder {
     }
 }
 
-/// Whether decoding can start at this access unit (Annex B): it holds an IDR picture.
-#[must_use]
-pub fn is_keyframe(annex_b: &[u8]) -> bool {
-    nal::units(annex_b).any(|unit| nal::kind(unit) == nal::IDR)
+/// What an access unit holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// A picture with which decoding can start.
+    Keyframe,
+    /// A picture that refers to others.
+    Picture,
+    /// No picture.
+    Nothing,
+}
+
+impl Holds {
+    /// Looks at the NAL units of an access unit (Annex B).
+    #[must_use]
+    pub fn of(annex_b: &[u8]) -> Self {
+        let kinds = nal::units(annex_b).map(nal::kind);
+        kinds.fold(Self::Nothing, |holds, kind| match (holds, kind) {
+            (_, nal::IDR) | (Self::Keyframe, _) => Self::Keyframe,
+            (_, nal::SLICE) => Self::Picture,
+            (holds, _) => holds,
+        })
+    }
 }
 
 fn codec() -> Result<openh264::decoder::Decoder, Error> {

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Result;
 use clap::Parser;
 use hone_apps::cli::{self, Device};
+use hone_apps::screen::Target;
 use hone_apps::settings::Client as Settings;
 use hone_apps::viewer::{self, Files, Link, Log, Monitor, Outputs};
 use hone_transport::Client;
@@ -50,6 +51,12 @@ struct Cli {
     /// Where to compute.
     #[arg(long, default_value = "auto")]
     device: Device,
+    /// Which adapter: its number, or a part of its name.
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
+    /// How the GPU computes: f32, f16-storage, f16, coop8 or coop16; by default the fastest that is right.
+    #[arg(long, value_name = "VARIANT")]
+    shader_variant: Option<hone_runtime::Variant>,
     /// Show every frame, however late, instead of keeping up with the camera.
     #[arg(long)]
     every_frame: bool,
@@ -74,7 +81,17 @@ impl Cli {
     }
 
     fn options(&self) -> viewer::Options {
-        viewer::Options { device: self.device.into(), every_frame: self.every_frame, fall_back: !self.headless }
+        let options = hone_runtime::Options {
+            device: self.device.into(),
+            adapter: self.adapter.clone(),
+            variant: self.shader_variant,
+            cache: cli::cache_file("shader-variants"),
+        };
+        viewer::Options {
+            target: Target { options, gpu: None },
+            every_frame: self.every_frame,
+            fall_back: !self.headless,
+        }
     }
 }
 

@@ -24,9 +24,8 @@ impl Log {
     /// # Errors
     /// If the file cannot be made.
     pub fn start(path: Option<&Path>, monitor: Arc<Monitor>) -> Result<Self> {
-        let file = path.map(|path| {
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))
-        });
+        let file =
+            path.map(|path| File::create(path).with_context(|| format!("cannot write {}", path.display())));
         let file = Arc::new(std::sync::Mutex::new(file.transpose()?));
         let task = tokio::spawn({
             let (monitor, file) = (monitor.clone(), file.clone());

@@ -15,11 +15,11 @@ use anyhow::{Context, Result, bail};
 use hone_media::encode::Packet;
 use hone_media::frame::{Colour, Frame};
 use hone_model::Arch;
-use hone_runtime::{Mode, Preference};
+use hone_runtime::{Mode, wgpu};
 use hone_transport::catalog::Catalog;
 use hone_transport::{Client, Delivery, Message, Track, TrackReader};
 
-use crate::screen::Screen;
+use crate::screen::{Screen, Target};
 use crate::server::{UPDATE_FORMAT, stopped};
 
 pub use log::Log;
@@ -33,10 +33,10 @@ pub use state::{Facts, Link, State};
 const SCREEN_QUEUE: usize = 16;
 
 /// How to view.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// The device.
-    pub device: Preference,
+    pub target: Target,
     /// Every frame in order, however late, and by the network, however slow: for measuring. Otherwise frames are
     /// shown at their media time, late ones are dropped, and a slow device steps down to bicubic.
     pub every_frame: bool,
@@ -77,19 +77,25 @@ pub struct Format {
 pub struct Shown<'a> {
     /// The decoded LR frame.
     pub frame: &'a Frame,
-    /// (s·h, s·w, 4) RGBA.
+    /// Columns and rows, s times the frame's.
+    pub size: (u32, u32),
+    /// (s·h, s·w, 4) RGBA; empty where the picture stayed on the device.
     pub rgba: &'a [u8],
+    /// The picture where it stayed on the device, until the second frame after it.
+    pub texture: Option<wgpu::Texture>,
     /// How it was upscaled.
     pub mode: Mode,
 }
 
-impl Shown<'_> {
-    /// Columns and rows of `rgba`: the scale follows from the lengths, both sides grow by it.
-    pub fn size(&self) -> (u32, u32) {
-        let (width, height) = (self.frame.image.width(), self.frame.image.height());
-        let scale = (self.rgba.len() / 4 / (width * height) as usize).isqrt() as u32;
-        (width * scale, height * scale)
-    }
+/// In which form a frame is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// In host memory.
+    Bytes,
+    /// Where it was made, if that is a device that can draw.
+    Anywhere,
+    /// Not at all: it is not even upscaled.
+    Nothing,
 }
 
 /// Takes what a viewer shows.
@@ -118,8 +124,13 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// In which form the next frame is wanted.
+    fn wants(&mut self) -> Wants {
+        Wants::Bytes
+    }
+
     /// Another device, if one was chosen since the last frame.
-    fn device(&mut self) -> Option<Preference> {
+    fn target(&mut self) -> Option<Target> {
         None
     }
 
@@ -163,7 +174,7 @@ pub async fn run<S: Sink + 'static>(
     monitor: &Arc<Monitor>,
     stop: &Arc<AtomicBool>,
 ) -> (Result<Received>, S) {
-    match begin(client, name, options, monitor, stop).await {
+    match begin(client, name, &options, monitor, stop).await {
         Ok(begun) => begun.show(options, sink, monitor, stop).await,
         Err(error) => (Err(error), sink),
     }
@@ -183,7 +194,7 @@ pub struct Begun {
 pub async fn begin(
     client: &Client,
     name: &str,
-    options: Options,
+    options: &Options,
     monitor: &Monitor,
     stop: &AtomicBool,
 ) -> Result<Begun> {

@@ -11,6 +11,9 @@ use super::state::{Facts, Link, State};
 /// No video for so long, and the picture is called stalled: longer than any jitter, and than a slow camera's frames.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 
+/// How long a notice is shown beside a live picture.
+const NOTICE: Duration = Duration::from_secs(10);
+
 /// One second of a viewer, as a line of `--stats`. Means are over that second; sums are since the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
@@ -107,7 +110,7 @@ struct Inner {
     start: Option<Instant>,
     last_video: Option<Instant>,
     /// Why the connection was lost, or what went wrong with the device.
-    notice: Option<String>,
+    notice: Option<(String, Instant)>,
 }
 
 /// Sums of the second that runs.
@@ -164,21 +167,29 @@ impl Monitor {
         self.lock().last.clone()
     }
 
-    /// What went wrong last, in one line, until it is well again.
+    /// What went wrong last, in one line; for a while, and as long as nothing live is shown.
     pub fn notice(&self) -> Option<String> {
-        self.lock().notice.clone()
+        let inner = self.lock();
+        let live = inner.facts.state().live();
+        inner
+            .notice
+            .as_ref()
+            .filter(|(_, at)| !live || at.elapsed() < NOTICE)
+            .map(|(notice, _)| notice.clone())
     }
 
     /// Keeps a line for the one who watches.
     pub fn notify(&self, notice: impl Into<String>) {
-        self.tell(|inner| inner.notice = Some(notice.into()));
+        self.tell(|inner| inner.notice = Some((notice.into(), Instant::now())));
     }
 
     /// The connection changed. A new stream begins without picture and weights.
     pub fn link(&self, link: Link) {
         self.tell(|inner| {
-            if link == Link::Streaming {
+            if matches!(link, Link::Waiting | Link::Streaming) {
                 inner.notice = None;
+            }
+            if link == Link::Streaming {
                 inner.stats.version = 0;
                 inner.stats.gain_db = None;
                 inner.facts = Facts::default();
@@ -192,7 +203,7 @@ impl Monitor {
     pub fn lost(&self, why: impl Into<String>) {
         self.tell(|inner| {
             inner.facts.link = Link::Lost;
-            inner.notice = Some(why.into());
+            inner.notice = Some((why.into(), Instant::now()));
         });
     }
 

@@ -109,7 +109,7 @@ impl Sink for Outputs {
         if !self.take_frames() {
             return Ok(());
         }
-        let format = Format { size: shown.size(), colour: shown.frame.colour };
+        let format = Format { size: shown.size, colour: shown.frame.colour };
         let (width, height) = format.size;
         let image = picture::i420_from_rgba(shown.rgba, width, height, format.colour)?;
         self.record_shown(&image, shown.frame.pts_us, format)?;

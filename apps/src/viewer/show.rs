@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use hone_media::decode::is_keyframe;
+use hone_media::decode::Holds;
 use hone_media::encode::Packet;
 use hone_media::frame::Frame;
-use hone_runtime::{Budget, Mode, Preference};
+use hone_runtime::{Budget, Mode, Preference, wgpu};
 use hone_transport::Message;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::{Format, Input, Monitor, Options, Playout, Received, Shown, ShownFrame, Sink, Stream, latency};
-use crate::screen::Screen;
+use super::{
+    Format, Input, Monitor, Options, Playout, Received, Shown, ShownFrame, Sink, Stream, Wants, latency,
+};
+use crate::screen::{Screen, Target};
 use crate::sender::STOP_POLL;
 
 /// Decoded frames that wait for their time: as many as the longest delay holds at 60 frames a second, and some.
@@ -38,7 +40,7 @@ pub(super) fn run<S: Sink>(
     stop: &AtomicBool,
 ) -> Result<Received> {
     let begun = Instant::now();
-    let screen = Screen::new(stream.arch, options.device)?;
+    let screen = Screen::new(stream.arch, options.target.clone())?;
     tracing::info!(arch = %stream.arch, backend = screen.backend(), "stream found");
     monitor.backend(screen.backend());
     sink.start(stream)?;
@@ -209,7 +211,15 @@ impl<S: Sink> Show<'_, S> {
             self.drop_frames(lost);
             self.damaged();
         }
-        let keyframe = is_keyframe(&message.payload);
+        let holds = Holds::of(&message.payload);
+        let keyframe = holds == Holds::Keyframe;
+        if holds == Holds::Nothing {
+            // A sender that codes every frame has lost one.
+            self.monitor.damaged();
+            self.received.dropped += 1;
+            self.damaged();
+            return Ok(());
+        }
         if self.good_from_us.is_none() && !keyframe {
             // It refers to pictures that are not there.
             self.drop_frames(1);
@@ -280,8 +290,13 @@ impl<S: Sink> Show<'_, S> {
             }
         }
         let Some(frame) = self.waiting.pop_front() else { return Ok(()) };
-        if let Some(device) = self.sink.device() {
-            self.reopen(device);
+        if let Some(target) = self.sink.target() {
+            self.reopen(&target);
+        }
+        let wants = self.sink.wants();
+        if wants == Wants::Nothing {
+            self.last_shown = Some(Instant::now());
+            return Ok(());
         }
         let wanted = self.screen.mode();
         let mode = match wanted {
@@ -291,18 +306,21 @@ impl<S: Sink> Show<'_, S> {
         let late_us = self.micros(Instant::now()).saturating_sub(self.playout.due_us(frame.pts_us));
         self.caught_up |= late_us <= i64::try_from(IN_TIME.as_micros()).unwrap_or(i64::MAX);
         let start = Instant::now();
-        self.upscale(&frame, mode)?;
+        let texture = self.upscale(&frame, mode, wants)?;
         let upscale = start.elapsed();
         self.budget.record(upscale);
         let start = Instant::now();
-        let shown = Shown { frame: &frame, rgba: &self.rgba, mode };
+        let scale = self.screen.scale();
+        let size = (frame.image.width() * scale, frame.image.height() * scale);
+        let rgba = if texture.is_none() { &self.rgba[..] } else { &[] };
+        let shown = Shown { frame: &frame, size, rgba, texture, mode };
         self.sink.shown(&shown, &mut self.screen)?;
         self.received.frames += 1;
         if self.last_shown.replace(Instant::now()).is_none() {
             tracing::info!(after_ms = self.begun.elapsed().as_millis() as u64, "first picture");
         }
         self.monitor.shown(&ShownFrame {
-            size: shown.size(),
+            size,
             mode,
             stepped_down: mode != wanted,
             upscale,
@@ -313,27 +331,32 @@ impl<S: Sink> Show<'_, S> {
         Ok(())
     }
 
-    fn upscale(&mut self, frame: &Frame, mode: Mode) -> Result<()> {
+    fn upscale(&mut self, frame: &Frame, mode: Mode, wants: Wants) -> Result<Option<wgpu::Texture>> {
         let backend = self.screen.backend().to_owned();
-        match self.screen.upscale(frame, mode, &mut self.rgba) {
+        let made = match wants {
+            Wants::Anywhere => self.screen.present(frame, mode, &mut self.rgba),
+            _ => self.screen.upscale(frame, mode, &mut self.rgba).map(|()| None),
+        };
+        let texture = match made {
             Err(error @ hone_runtime::Error::Side { .. }) => return Err(error.into()),
             Err(error) if self.options.fall_back => {
                 tracing::warn!(%error, "the device failed, going on with the CPU");
                 self.monitor.notify(format!("{error}: the CPU goes on"));
-                self.reopen(Preference::Cpu);
+                self.reopen(&Preference::Cpu.into());
                 self.screen.upscale(frame, mode, &mut self.rgba)?;
+                None
             }
-            result => result?,
-        }
+            made => made?,
+        };
         if self.screen.backend() != backend {
             self.monitor.backend(self.screen.backend());
         }
-        Ok(())
+        Ok(texture)
     }
 
     /// Changes the device between two frames; the one in use stays if the other cannot be opened.
-    fn reopen(&mut self, device: Preference) {
-        match self.screen.reopen(device) {
+    fn reopen(&mut self, target: &Target) {
+        match self.screen.reopen(target) {
             Ok(()) => {
                 self.budget = Budget::new(Duration::from_secs_f64(1.0 / self.stream.fps.clamp(1.0, 240.0)));
                 self.monitor.backend(self.screen.backend());

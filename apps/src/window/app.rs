@@ -1,51 +1,54 @@
-//! The window itself: its events, and when it is drawn.
+//! The window itself: what it holds, what actions do, and how it is drawn.
+
+mod events;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use hone_runtime::Preference;
-use winit::application::ApplicationHandler;
+use hone_runtime::{Options, Preference};
 use winit::dpi::LogicalSize;
-use winit::event::{ElementState, MouseButton, MouseScrollDelta, WindowEvent};
-use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoopProxy};
-use winit::window::{Fullscreen, Window, WindowId};
+use winit::event_loop::{ActiveEventLoop, EventLoopProxy};
+use winit::window::{Fullscreen, Window};
 
 use super::graphics::{Graphics, Overlay};
-use super::keys::{self, Action};
-use super::mailbox::{Mailbox, Picture};
+use super::keys::Action;
+use super::mailbox::{Flow, Mailbox, Picture};
 use super::overlay;
 use super::present::Look;
 use super::screenshot::Screenshot;
 use super::view::{Fit, View};
-use super::{Setup, Wake};
+use super::{Setup, Wake, session};
 use crate::viewer::Monitor;
 
-/// The window is drawn at least this often, so that statistics move although no picture comes.
-const TICK: Duration = Duration::from_millis(500);
 /// How long a word stays.
 const TOAST: Duration = Duration::from_secs(4);
-/// Two clicks within this time are a double click.
-const DOUBLE_CLICK: Duration = Duration::from_millis(400);
 /// How far an arrow key moves the divider, as a share of the width.
 const DIVIDER_STEP: f32 = 0.02;
-/// How long closing waits for the recordings to be finished.
-const END_MAX: Duration = Duration::from_secs(10);
 
 /// The window and all that it shows.
 pub struct App {
     name: String,
+    /// What the viewer begins with, until it has begun.
+    setup: Option<Setup>,
+    runtime: tokio::runtime::Handle,
     mailbox: Arc<Mailbox>,
     monitor: Arc<Monitor>,
     stop: Arc<AtomicBool>,
     proxy: EventLoopProxy<Wake>,
     drawing: Option<Drawing>,
     view: View,
-    device: Preference,
+    /// The device that is wanted.
+    device: Options,
+    /// All that there are; listed while the viewer connects, since drivers take their time.
+    devices: Arc<OnceLock<Vec<(String, Options)>>>,
     /// The picture that is drawn.
     picture: Option<Picture>,
+    /// Whether the next picture in host memory is to be saved, or kept because of a pause.
+    save_next: bool,
+    keep_next: bool,
     toast: Option<(String, Instant)>,
     last_click: Option<Instant>,
     /// Since when the viewer has been asked to end.
@@ -64,8 +67,8 @@ struct Drawing {
 }
 
 impl Drawing {
-    fn new(event_loop: &ActiveEventLoop, window: Arc<Window>) -> Result<Self> {
-        let graphics = Graphics::new(window.clone())?;
+    fn new(event_loop: &ActiveEventLoop, window: Arc<Window>, options: &Options) -> Result<Self> {
+        let graphics = Graphics::new(window.clone(), options)?;
         let context = egui::Context::default();
         context.set_theme(egui::Theme::Dark);
         let egui = egui_winit::State::new(
@@ -82,22 +85,33 @@ impl Drawing {
 
 impl App {
     pub(super) fn new(
-        setup: &Setup,
-        mailbox: Arc<Mailbox>,
-        monitor: Arc<Monitor>,
+        setup: Setup,
+        runtime: tokio::runtime::Handle,
         stop: Arc<AtomicBool>,
         proxy: EventLoopProxy<Wake>,
     ) -> Self {
+        let wake = proxy.clone();
+        let devices = Arc::<OnceLock<_>>::default();
+        std::thread::spawn({
+            let devices = devices.clone();
+            let base = setup.options.target.options.clone();
+            move || devices.set(list_devices(&base))
+        });
         Self {
             name: setup.name.clone(),
-            mailbox,
-            monitor,
+            device: setup.options.target.options.clone(),
+            setup: Some(setup),
+            runtime,
+            mailbox: Arc::default(),
+            monitor: Arc::new(Monitor::new(move |_| drop(wake.send_event(Wake::Draw)))),
             stop,
             proxy,
             drawing: None,
             view: View::default(),
-            device: setup.options.device,
+            devices,
             picture: None,
+            save_next: false,
+            keep_next: false,
             toast: None,
             last_click: None,
             ending: None,
@@ -116,8 +130,28 @@ impl App {
             .with_inner_size(LogicalSize::new(1280.0, 720.0))
             .with_min_inner_size(LogicalSize::new(320.0, 180.0));
         let window = Arc::new(event_loop.create_window(attributes).context("cannot open a window")?);
-        self.drawing = Some(Drawing::new(event_loop, window)?);
+        let drawing = Drawing::new(event_loop, window, &self.device)?;
+        if let Some(mut setup) = self.setup.take() {
+            setup.options.target = drawing.graphics.target().clone();
+            self.begin(setup);
+        }
+        self.drawing = Some(drawing);
         Ok(())
+    }
+
+    /// Lets the viewer connect and show, on threads of its own.
+    fn begin(&self, setup: Setup) {
+        let (proxy, ended) = (self.proxy.clone(), self.proxy.clone());
+        let wake = move || drop(proxy.send_event(Wake::Draw));
+        let viewing =
+            session::run(setup, self.mailbox.clone(), wake, self.monitor.clone(), self.stop.clone());
+        let viewing = self.runtime.spawn(viewing);
+        self.runtime.spawn(async move {
+            let result =
+                viewing.await.unwrap_or_else(|panic| Err(anyhow::anyhow!("the viewer failed: {panic}")));
+            // Fails only if the window is gone already.
+            drop(ended.send_event(Wake::Ended(result)));
+        });
     }
 
     /// Asks the viewer to end; the window goes when it has.
@@ -129,12 +163,12 @@ impl App {
         }
     }
 
+    /// Ends with an error: at once if nothing has begun, else when the recordings are finished.
     fn fail(&mut self, event_loop: &ActiveEventLoop, error: anyhow::Error) {
         self.ended.get_or_insert(Err(error));
-        self.stop.store(true, Ordering::Relaxed);
-        self.ending.get_or_insert_with(Instant::now);
+        self.end();
         self.drawing = None;
-        if self.ended.is_some() && self.ending.is_some_and(|since| since.elapsed() > END_MAX) {
+        if self.setup.is_some() {
             event_loop.exit();
         }
     }
@@ -168,7 +202,11 @@ impl App {
             Action::Loupe => view.loupe = !view.loupe,
             Action::ZoomIn => view.zoom_by(1.0),
             Action::ZoomOut => view.zoom_by(-1.0),
-            Action::Pause => view.paused = !view.paused,
+            Action::Pause => {
+                view.paused = !view.paused;
+                self.keep_next = view.paused;
+                self.mailbox.flow(if view.paused { Flow::Pause } else { Flow::Live });
+            }
             Action::Screenshot => self.screenshot(),
             Action::Statistics => view.statistics = !view.statistics,
             Action::Devices => view.devices = !view.devices,
@@ -193,15 +231,27 @@ impl App {
     }
 
     fn screenshot(&mut self) {
-        let Some(picture) = self.picture.as_ref() else {
-            return self.say("there is no picture yet".into());
-        };
+        match &self.picture {
+            None => self.say("there is no picture yet".into()),
+            Some(picture) if picture.shown.host().is_some() => self.save(),
+            // It may be written over while it is read: the next one comes where it is safe.
+            Some(_) => {
+                self.save_next = true;
+                self.mailbox.flow(Flow::Keep);
+            }
+        }
+    }
+
+    /// Saves the picture that is drawn, which lies in host memory.
+    fn save(&self) {
+        let Some(picture) = &self.picture else { return };
+        let Some(shown) = picture.shown.host() else { return };
         let screenshot = Screenshot {
             name: self.name.clone(),
             frame: picture.frame.clone(),
             size: picture.size,
             mode: picture.mode,
-            shown: picture.shown.clone(),
+            shown: shown.to_vec(),
         };
         let proxy = self.proxy.clone();
         // Coding a PNG takes longer than a frame.
@@ -220,21 +270,28 @@ impl App {
 
     /// Takes the newest picture, unless it is to stand still.
     fn take_picture(&mut self) {
-        if self.view.paused && self.picture.is_some() {
+        if self.view.paused && !self.keep_next {
             return;
         }
-        if let (Some(picture), Some(drawing)) = (self.mailbox.take(), &mut self.drawing) {
-            drawing.graphics.upload(&picture);
-            if let Some(old) = self.picture.replace(picture) {
-                self.mailbox.give_back(old);
-            }
+        let Some((picture, drawing)) = self.mailbox.take().zip(self.drawing.as_mut()) else { return };
+        drawing.graphics.take(&picture);
+        let host = picture.shown.host().is_some();
+        if let Some(old) = self.picture.replace(picture) {
+            self.mailbox.give_back(old);
+        }
+        self.keep_next &= !host;
+        if self.save_next && host {
+            self.save_next = false;
+            self.save();
         }
     }
 
     fn redraw(&mut self, event_loop: &ActiveEventLoop) -> Result<()> {
         self.take_picture();
         if self.drawing.as_ref().is_some_and(|drawing| drawing.graphics.lost()) {
-            self.recover(event_loop)?;
+            tracing::warn!("the device that draws was lost, opening one again");
+            self.reopen(event_loop)?;
+            self.say("the graphics device was lost and opened again".into());
         }
         let state = self.monitor.state();
         let (stats, notice, fit) = (self.monitor.stats(), self.monitor.notice(), self.fit());
@@ -250,13 +307,13 @@ impl App {
             toast: self.toast.as_ref().map(|(word, _)| word.as_str()),
             mode: self.picture.as_ref().map(|picture| picture.mode),
             fit,
-            devices: &DEVICES.map(|(name, device)| (name.to_owned(), device)),
-            device: self.device,
+            devices: self.devices.get().map_or(&[], Vec::as_slice),
+            device: &self.device,
         };
         let output = context.run_ui(input, |ui| {
             let now = overlay::show(ui.ctx(), &self.view, &facts);
             asked.action = asked.action.or(now.action);
-            asked.device = asked.device.or(now.device);
+            asked.device = asked.device.take().or(now.device);
         });
         drawing.egui.handle_platform_output(&drawing.window, output.platform_output);
         let wait = output.viewport_output.values().map(|viewport| viewport.repaint_delay).min();
@@ -274,152 +331,37 @@ impl App {
         }
         if let Some(device) = asked.device {
             self.device = device;
-            self.mailbox.choose(device);
+            self.reopen(event_loop)?;
             self.say("the device changes with the next picture".into());
         }
         Ok(())
     }
 
-    /// After the device that draws was lost: opens what there is now.
-    fn recover(&mut self, event_loop: &ActiveEventLoop) -> Result<()> {
-        tracing::warn!("the graphics device was lost, opening it again");
+    /// Opens the device that is wanted, to draw on and to upscale on.
+    fn reopen(&mut self, event_loop: &ActiveEventLoop) -> Result<()> {
         let Some(old) = self.drawing.take() else { return Ok(()) };
         let window = old.window.clone();
         // A window has one surface at a time.
         drop(old);
-        let mut drawing = Drawing::new(event_loop, window)?;
+        let mut drawing = Drawing::new(event_loop, window, &self.device)?;
         if let Some(picture) = &self.picture {
-            drawing.graphics.upload(picture);
+            drawing.graphics.take(picture);
         }
+        self.mailbox.choose(drawing.graphics.target().clone());
         self.drawing = Some(drawing);
-        self.say("the graphics device was lost and opened again".into());
-        Ok(())
-    }
-
-    fn pointer_button(&mut self, button: MouseButton, state: ElementState) {
-        let pressed = state == ElementState::Pressed;
-        match button {
-            MouseButton::Left if !pressed => self.view.dragging = false,
-            MouseButton::Left => {
-                if self.fit().is_some_and(|fit| self.view.over_divider(&fit)) {
-                    self.view.dragging = true;
-                    self.last_click = None;
-                } else if self.last_click.replace(Instant::now()).is_some_and(|at| at.elapsed() < DOUBLE_CLICK) {
-                    self.last_click = None;
-                    self.full_screen();
-                }
-            }
-            MouseButton::Right => self.view.loupe = pressed,
-            _ => {}
-        }
-    }
-
-    fn input(&mut self, event: &WindowEvent) {
-        match event {
-            WindowEvent::KeyboardInput { event, .. } if event.state == ElementState::Pressed => {
-                let repeats = |action| {
-                    matches!(
-                        action,
-                        Action::DividerLeft | Action::DividerRight | Action::ZoomIn | Action::ZoomOut
-                    )
-                };
-                if let Some(action) = keys::action(&event.logical_key)
-                    && (!event.repeat || repeats(action))
-                {
-                    self.act(action);
-                }
-            }
-            WindowEvent::CursorMoved { position, .. } => {
-                self.view.pointer = Some([position.x as f32, position.y as f32]);
-                if let Some(fit) = self.fit() {
-                    self.view.drag(&fit);
-                }
-            }
-            WindowEvent::CursorLeft { .. } if !self.view.dragging => self.view.pointer = None,
-            WindowEvent::MouseInput { state, button, .. } => self.pointer_button(*button, *state),
-            WindowEvent::MouseWheel { delta, .. } if self.view.loupe => self.view.zoom_by(match delta {
-                MouseScrollDelta::LineDelta(_, lines) => *lines,
-                MouseScrollDelta::PixelDelta(pixels) => pixels.y as f32 / 40.0,
-            }),
-            _ => return,
-        }
         self.draw_again();
+        Ok(())
     }
 }
 
 /// Devices to choose from.
-const DEVICES: [(&str, Preference); 3] = [
-    ("GPU if there is one, else CPU", Preference::Auto),
-    ("any GPU adapter, also in software", Preference::Gpu { allow_software: true }),
-    ("CPU", Preference::Cpu),
-];
-
-impl ApplicationHandler<Wake> for App {
-    fn resumed(&mut self, event_loop: &ActiveEventLoop) {
-        if self.drawing.is_none()
-            && let Err(error) = self.open(event_loop)
-        {
-            self.fail(event_loop, error);
-        }
-    }
-
-    fn user_event(&mut self, event_loop: &ActiveEventLoop, wake: Wake) {
-        match wake {
-            Wake::Draw => {
-                self.draw_again();
-                // Nobody draws a window that cannot be seen: its newest picture waits in the mailbox.
-            }
-            Wake::Toast(word) => self.say(word),
-            Wake::Ended(result) => {
-                self.ended.get_or_insert(result);
-                event_loop.exit();
-            }
-        }
-    }
-
-    fn window_event(&mut self, event_loop: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
-        let Some(drawing) = &mut self.drawing else { return };
-        let response = drawing.egui.on_window_event(&drawing.window, &event);
-        if response.repaint && !matches!(event, WindowEvent::RedrawRequested) {
-            drawing.window.request_redraw();
-        }
-        match &event {
-            WindowEvent::CloseRequested => self.end(),
-            WindowEvent::Resized(_) => {
-                drawing.graphics.resize();
-                drawing.window.request_redraw();
-            }
-            WindowEvent::Occluded(occluded) => {
-                drawing.visible = !occluded;
-                drawing.window.request_redraw();
-            }
-            WindowEvent::RedrawRequested if drawing.visible => {
-                if let Err(error) = self.redraw(event_loop) {
-                    self.fail(event_loop, error);
-                }
-            }
-            // A divider that is held is let go of wherever that happens.
-            WindowEvent::MouseInput { state: ElementState::Released, .. } => self.input(&event),
-            _ if response.consumed => {}
-            event => self.input(event),
-        }
-    }
-
-    fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
-        if self.ending.is_some_and(|since| since.elapsed() > END_MAX) {
-            tracing::warn!("the viewer does not end, leaving");
-            return event_loop.exit();
-        }
-        let now = Instant::now();
-        let again = self.drawing.as_ref().and_then(|drawing| drawing.again);
-        if let Some(drawing) = &mut self.drawing
-            && drawing.again.is_none_or(|again| again <= now)
-        {
-            drawing.again = Some(now + TICK);
-            drawing.window.request_redraw();
-        }
-        let next = again.filter(|again| *again > now).map_or(now + TICK, |again| again.min(now + TICK));
-        event_loop.set_control_flow(ControlFlow::WaitUntil(next));
-    }
+fn list_devices(base: &Options) -> Vec<(String, Options)> {
+    let kind = |device| Options { device, adapter: None, ..base.clone() };
+    let adapters = hone_runtime::gpu::adapters().into_iter().enumerate().map(|(index, adapter)| {
+        let software = if adapter.software { ", in software" } else { "" };
+        let name = format!("{} ({}{software})", adapter.name, adapter.backend);
+        (name, Options { adapter: Some(index.to_string()), ..kind(Preference::Auto) })
+    });
+    let first = [("automatic".to_owned(), kind(Preference::Auto))];
+    first.into_iter().chain(adapters).chain([("CPU".to_owned(), kind(Preference::Cpu))]).collect()
 }
-

@@ -1,14 +1,15 @@
 //! The window's surface and the device that draws on it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use egui_wgpu::wgpu;
+use hone_runtime::gpu::{AdapterChoice, Gpu, instance};
+use hone_runtime::{Options, Preference, wgpu};
 use winit::window::Window;
 
 use super::mailbox::Picture;
 use super::present::{Look, Present};
+use crate::screen::Target;
 
 /// What egui wants drawn.
 pub struct Overlay {
@@ -25,74 +26,61 @@ pub struct Graphics {
     window: Arc<Window>,
     instance: wgpu::Instance,
     surface: wgpu::Surface<'static>,
-    device: wgpu::Device,
-    queue: wgpu::Queue,
+    gpu: Gpu,
+    /// What is to be upscaled on.
+    target: Target,
     config: wgpu::SurfaceConfiguration,
     present: Present,
     overlay: egui_wgpu::Renderer,
-    lost: Arc<AtomicBool>,
 }
 
 impl Graphics {
-    /// Opens the adapter that can draw to this window: hardware before software.
+    /// Opens a device that can draw to this window: the one that `options` ask to upscale on, if that can draw, and
+    /// else any.
     ///
     /// # Errors
     /// If there is none, or it does not open.
-    pub fn new(window: Arc<Window>) -> Result<Self> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = wgpu::Backends::PRIMARY;
-        let instance = wgpu::Instance::new(descriptor);
+    pub fn new(window: Arc<Window>, options: &Options) -> Result<Self> {
+        let instance = instance();
         let surface = instance.create_surface(window.clone()).context("cannot draw to this window")?;
-        let options = wgpu::RequestAdapterOptions {
-            power_preference: wgpu::PowerPreference::HighPerformance,
-            compatible_surface: Some(&surface),
-            ..Default::default()
-        };
-        let adapter = pollster::block_on(instance.request_adapter(&options))
-            .context("no graphics adapter can draw to this window: use --headless")?;
-        let limits = wgpu::Limits::default().using_resolution(adapter.limits());
-        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
-            .context("the graphics adapter does not open")?;
-        let lost = Arc::new(AtomicBool::new(false));
-        let (on_loss, on_error) = (lost.clone(), lost.clone());
-        device.set_device_lost_callback(move |_, _| on_loss.store(true, Ordering::Relaxed));
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            tracing::warn!(%error, "drawing failed");
-            on_error.store(true, Ordering::Relaxed);
-        }));
+        let wanted = (options.device != Preference::Cpu)
+            .then(|| Gpu::for_surface(&instance, &surface, &AdapterChoice::from(options)).ok())
+            .flatten();
+        let target = Target { options: options.clone(), gpu: wanted.clone() };
+        let any = AdapterChoice { allow_software: true, adapter: None };
+        let gpu = wanted
+            .map_or_else(|| Gpu::for_surface(&instance, &surface, &any), Ok)
+            .context("nothing can draw to this window: use --headless")?;
         let size = window.inner_size();
         let mut config = surface
-            .get_default_config(&adapter, size.width.max(1), size.height.max(1))
-            .context("no graphics adapter can draw to this window: use --headless")?;
+            .get_default_config(gpu.adapter(), size.width.max(1), size.height.max(1))
+            .context("nothing can draw to this window: use --headless")?;
         // Code values go to the screen as they are: formats that convert come last.
-        let formats = surface.get_capabilities(&adapter).formats;
-        config.format = formats.iter().copied().find(|f| !f.is_srgb()).unwrap_or(config.format);
+        let formats = surface.get_capabilities(gpu.adapter()).formats;
+        config.format = formats.iter().copied().find(|format| !format.is_srgb()).unwrap_or(config.format);
         config.present_mode = wgpu::PresentMode::AutoVsync;
         config.desired_maximum_frame_latency = 1;
-        let info = adapter.get_info();
-        tracing::info!(adapter = info.name, backend = info.backend.to_str(), format = ?config.format, "window");
-        let present = Present::new(&device, config.format);
-        let overlay = egui_wgpu::Renderer::new(&device, config.format, Default::default());
-        let mut graphics =
-            Self { window, instance, surface, device, queue, config, present, overlay, lost };
+        tracing::info!(adapter = gpu.name(), format = ?config.format, "window");
+        let present = Present::new(gpu.device(), config.format);
+        let overlay = egui_wgpu::Renderer::new(gpu.device(), config.format, Default::default());
+        let mut graphics = Self { window, instance, surface, gpu, target, config, present, overlay };
         graphics.resize();
         Ok(graphics)
     }
 
-    /// Whether the device failed: everything on it is gone.
-    pub fn lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+    /// What to upscale on: the device that draws, if it is the one that was asked for.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
-    /// Gives the device up, as a driver may at any time: for tests.
-    pub fn destroy(&self) {
-        self.device.destroy();
+    /// Whether the device failed: everything on it is gone.
+    pub fn lost(&self) -> bool {
+        self.gpu.check().is_err()
     }
 
     /// Longest side of a texture.
     pub fn side_max(&self) -> u32 {
-        self.device.limits().max_texture_dimension_2d
+        self.gpu.device().limits().max_texture_dimension_2d
     }
 
     /// Takes the window's size.
@@ -101,7 +89,7 @@ impl Graphics {
         if size.width > 0 && size.height > 0 {
             self.config.width = size.width.min(self.side_max());
             self.config.height = size.height.min(self.side_max());
-            self.surface.configure(&self.device, &self.config);
+            self.surface.configure(self.gpu.device(), &self.config);
         }
     }
 
@@ -110,25 +98,30 @@ impl Graphics {
         [self.config.width as f32, self.config.height as f32]
     }
 
-    /// Uploads a picture: it is drawn until the next.
-    pub fn upload(&mut self, picture: &Picture) {
-        self.present.upload(&self.device, &self.queue, picture);
+    /// Takes a picture: it is drawn until the next.
+    pub fn take(&mut self, picture: &Picture) {
+        self.present.take(self.gpu.device(), self.gpu.queue(), picture);
     }
 
     /// Draws the picture and the overlay. Does nothing where the window cannot be seen.
     ///
     /// # Errors
     /// If the surface is lost and cannot be made again.
-    pub fn draw(&mut self, look: &Look, overlay: Overlay) -> Result<()> {
-        for (id, delta) in &overlay.textures.set {
-            self.overlay.update_texture(&self.device, &self.queue, *id, delta);
+    pub fn draw(&mut self, look: &Look, mut overlay: Overlay) -> Result<()> {
+        for (id, deltas) in &overlay.textures.set {
+            for delta in deltas {
+                self.overlay.update_texture(self.gpu.device(), self.gpu.queue(), *id, delta);
+            }
         }
+        let free = std::mem::take(&mut overlay.textures.free);
+        // It panics if it is dropped with changes in it.
+        overlay.textures.clear();
         if let Some(frame) = self.acquire()? {
             self.render(&frame, look, &overlay);
             self.window.pre_present_notify();
-            self.queue.present(frame);
+            self.gpu.queue().present(frame);
         }
-        for id in &overlay.textures.free {
+        for id in &free {
             self.overlay.free_texture(id);
         }
         Ok(())
@@ -163,19 +156,19 @@ impl Graphics {
 
     fn render(&mut self, frame: &wgpu::SurfaceTexture, look: &Look, overlay: &Overlay) {
         let view = frame.texture.create_view(&Default::default());
-        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         let screen = egui_wgpu::ScreenDescriptor {
             size_in_pixels: [self.config.width, self.config.height],
             pixels_per_point: overlay.pixels_per_point,
         };
         let prepared = self.overlay.update_buffers(
-            &self.device,
-            &self.queue,
+            self.gpu.device(),
+            self.gpu.queue(),
             &mut encoder,
             &overlay.shapes,
             &screen,
         );
-        self.present.prepare(&self.queue, look, self.size());
+        self.present.prepare(self.gpu.queue(), look, self.size());
         {
             let pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
                 label: Some("window"),
@@ -194,6 +187,6 @@ impl Graphics {
             self.present.draw(&mut pass);
             self.overlay.render(&mut pass, &overlay.shapes, &screen);
         }
-        self.queue.submit(prepared.into_iter().chain([encoder.finish()]));
+        self.gpu.queue().submit(prepared.into_iter().chain([encoder.finish()]));
     }
 }

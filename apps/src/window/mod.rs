@@ -1,7 +1,7 @@
 //! The viewer's window.
 //!
 //! The window's thread draws and listens to the user. It never waits for the network, the decoder or the upscaler:
-//! these run on threads of their own, and pictures come through a [`Mailbox`] that holds only the newest.
+//! these run on threads of their own, and pictures come through a mailbox that holds only the newest.
 
 mod app;
 mod graphics;
@@ -22,8 +22,7 @@ use hone_transport::EndpointConfig;
 use winit::event_loop::EventLoop;
 
 use self::app::App;
-use self::mailbox::Mailbox;
-use crate::viewer::{self, Monitor, Outputs};
+use crate::viewer::{self, Outputs};
 
 /// What to view, and how.
 pub struct Setup {
@@ -57,28 +56,14 @@ enum Wake {
 /// # Errors
 /// If there is no display or nothing to draw with, and what the viewer cannot mend by another try.
 pub fn run(setup: Setup, runtime: &tokio::runtime::Handle, stop: Arc<AtomicBool>) -> Result<()> {
-    if cfg!(target_os = "linux") && !["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"].into_iter().any(is_set) {
+    if cfg!(target_os = "linux") && !["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"].into_iter().any(is_set)
+    {
         bail!("no display to open a window on: use --headless, with --record, --y4m or --stats");
     }
     let event_loop = EventLoop::<Wake>::with_user_event()
         .build()
         .context("cannot open a window: use --headless, with --record, --y4m or --stats")?;
-    let mailbox = Arc::new(Mailbox::default());
-    let proxy = event_loop.create_proxy();
-    let monitor = Arc::new(Monitor::new({
-        let proxy = proxy.clone();
-        move |_| drop(proxy.send_event(Wake::Draw))
-    }));
-    let mut app = App::new(&setup, mailbox.clone(), monitor.clone(), stop.clone(), proxy.clone());
-    let viewing = runtime.spawn({
-        let proxy = proxy.clone();
-        session::run(setup, mailbox, move || drop(proxy.send_event(Wake::Draw)), monitor, stop)
-    });
-    runtime.spawn(async move {
-        let ended = viewing.await.unwrap_or_else(|panic| Err(anyhow::anyhow!("the viewer failed: {panic}")));
-        // Fails only if the window is gone already.
-        drop(proxy.send_event(Wake::Ended(ended)));
-    });
+    let mut app = App::new(setup, runtime.clone(), stop, event_loop.create_proxy());
     event_loop.run_app(&mut app).context("the window failed")?;
     app.ended()
 }

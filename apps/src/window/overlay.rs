@@ -1,7 +1,7 @@
 //! What lies over the picture: the state, always; statistics, shortcuts and devices, when asked for.
 
 use egui::{Align2, Color32, RichText};
-use hone_runtime::{Mode, Preference};
+use hone_runtime::{Mode, Options};
 
 use super::keys::{Action, SHORTCUTS};
 use super::view::{Fit, View};
@@ -22,9 +22,9 @@ pub struct Facts<'a> {
     /// Where it lies, in physical pixels.
     pub fit: Option<Fit>,
     /// Devices to choose from.
-    pub devices: &'a [(String, Preference)],
-    /// Which of them is wanted.
-    pub device: Preference,
+    pub devices: &'a [(String, Options)],
+    /// What is wanted of them.
+    pub device: &'a Options,
 }
 
 /// What the overlay asks for.
@@ -33,7 +33,7 @@ pub struct Asked {
     /// A button was pressed.
     pub action: Option<Action>,
     /// A device was chosen.
-    pub device: Option<Preference>,
+    pub device: Option<Options>,
 }
 
 const GOOD: Color32 = Color32::from_rgb(80, 200, 120);
@@ -77,7 +77,7 @@ pub fn show(context: &egui::Context, view: &View, facts: &Facts) -> Asked {
 }
 
 fn area(context: &egui::Context, name: &str, at: Align2, offset: [f32; 2], fill: impl FnOnce(&mut egui::Ui)) {
-    egui::Area::new(egui::Id::new(name)).anchor(at, offset).show(context, |ui| frame().show(ui, fill));
+    egui::Area::new(egui::Id::unique(name)).anchor(at, offset).show(context, |ui| frame().show(ui, fill));
 }
 
 /// One line that is always there: whether the network upscales, and if not, why.
@@ -137,7 +137,7 @@ fn labels(context: &egui::Context, view: &View, facts: &Facts, fit: &Fit) {
     for (name, text, pivot, x) in
         [("left", "bicubic", Align2::RIGHT_CENTER, -8.0), ("right", right, Align2::LEFT_CENTER, 8.0)]
     {
-        egui::Area::new(egui::Id::new(name))
+        egui::Area::new(egui::Id::unique(name))
             .fixed_pos(at + egui::vec2(x, 0.0))
             .pivot(pivot)
             .constrain(false)
@@ -196,8 +196,8 @@ fn devices(context: &egui::Context, facts: &Facts, asked: &mut Asked) {
     area(context, "devices", Align2::CENTER_CENTER, [0.0, 0.0], |ui| {
         ui.label(RichText::new("Upscale on").strong().color(Color32::WHITE));
         for (name, device) in facts.devices {
-            if ui.radio(facts.device == *device, name).clicked() {
-                asked.device = Some(*device);
+            if ui.radio(facts.device == device, name).clicked() {
+                asked.device = Some(device.clone());
             }
         }
         ui.label(format!("in use: {}", facts.stats.backend));

@@ -1,8 +1,8 @@
 //! The pass that draws the picture: `present.wgsl`.
 
-use egui_wgpu::wgpu;
+use hone_runtime::wgpu;
 
-use super::mailbox::Picture;
+use super::mailbox::{Picture, Pixels};
 use super::view::{Fit, View};
 
 const SHADER: &str = include_str!("present.wgsl");
@@ -19,23 +19,20 @@ pub struct Look<'a> {
     pub live: bool,
 }
 
-/// Pipeline and textures.
+/// Pipeline, and the picture in force.
 pub struct Present {
     pipeline: wgpu::RenderPipeline,
     uniform: wgpu::Buffer,
     samplers: [wgpu::Sampler; 2],
     linear: bool,
     drawn: Option<Drawn>,
+    /// For pictures that come from host memory: what is shown, and bicubic.
+    uploads: [Option<wgpu::Texture>; 2],
 }
 
-/// The picture in force.
 struct Drawn {
     size: (u32, u32),
-    /// What is shown, and bicubic.
-    textures: [wgpu::Texture; 2],
-    /// Whether the second texture holds this picture: else the first is shown on both sides.
-    compares: bool,
-    bind: [wgpu::BindGroup; 2],
+    bind: wgpu::BindGroup,
 }
 
 impl Present {
@@ -79,33 +76,49 @@ impl Present {
                 ..Default::default()
             })
         });
-        Self { pipeline, uniform, samplers, linear: format.is_srgb(), drawn: None }
+        Self { pipeline, uniform, samplers, linear: format.is_srgb(), drawn: None, uploads: [None, None] }
     }
 
-    /// Takes a picture to be drawn from now on.
-    pub fn upload(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, picture: &Picture) {
-        if self.drawn.as_ref().is_none_or(|drawn| drawn.size != picture.size) {
-            self.drawn = Some(self.textures(device, picture.size));
-        }
-        let Some(drawn) = &mut self.drawn else { return };
-        drawn.compares = !picture.bicubic.is_empty();
-        let (width, height) = picture.size;
-        let layout =
-            wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(4 * width), rows_per_image: None };
-        let extent = wgpu::Extent3d { width, height, depth_or_array_layers: 1 };
-        let planes = [Some(&picture.shown), Some(&picture.bicubic).filter(|_| drawn.compares)];
-        for (texture, bytes) in drawn.textures.iter().zip(planes) {
-            if let Some(bytes) = bytes {
-                queue.write_texture(texture.as_image_copy(), bytes, layout, extent);
-            }
-        }
+    /// Takes a picture to be drawn from now on; not one that lies on another device, which may be lost.
+    pub fn take(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, picture: &Picture) {
+        let Some(shown) = self.texture(device, queue, 0, picture.size, &picture.shown) else { return };
+        let bicubic =
+            picture.bicubic.as_ref().and_then(|pixels| self.texture(device, queue, 1, picture.size, pixels));
+        let views = [&shown, bicubic.as_ref().unwrap_or(&shown)]
+            .map(|texture| texture.create_view(&Default::default()));
+        let entry = |binding, resource| wgpu::BindGroupEntry { binding, resource };
+        let bind = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("picture"),
+            layout: &self.pipeline.get_bind_group_layout(0),
+            entries: &[
+                entry(0, self.uniform.as_entire_binding()),
+                entry(1, wgpu::BindingResource::TextureView(&views[0])),
+                entry(2, wgpu::BindingResource::TextureView(&views[1])),
+                entry(3, wgpu::BindingResource::Sampler(&self.samplers[0])),
+                entry(4, wgpu::BindingResource::Sampler(&self.samplers[1])),
+            ],
+        });
+        self.drawn = Some(Drawn { size: picture.size, bind });
     }
 
-    fn textures(&self, device: &wgpu::Device, size: (u32, u32)) -> Drawn {
-        let texture = || {
+    /// A picture as a texture: where it lies, or uploaded to place `at`.
+    fn texture(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        at: usize,
+        (width, height): (u32, u32),
+        pixels: &Pixels,
+    ) -> Option<wgpu::Texture> {
+        let rgba = match pixels {
+            Pixels::Device(texture, on) => return Some(texture.clone()).filter(|_| on == device),
+            Pixels::Host(rgba) => rgba,
+        };
+        let size = wgpu::Extent3d { width, height, depth_or_array_layers: 1 };
+        let texture = self.uploads[at].take().filter(|texture| texture.size() == size).unwrap_or_else(|| {
             device.create_texture(&wgpu::TextureDescriptor {
                 label: Some("picture"),
-                size: wgpu::Extent3d { width: size.0, height: size.1, depth_or_array_layers: 1 },
+                size,
                 mip_level_count: 1,
                 sample_count: 1,
                 dimension: wgpu::TextureDimension::D2,
@@ -113,24 +126,12 @@ impl Present {
                 usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
                 view_formats: &[],
             })
-        };
-        let textures = [texture(), texture()];
-        let views = textures.each_ref().map(|texture| texture.create_view(&Default::default()));
-        let bind = [0, 1].map(|second: usize| {
-            let entry = |binding, resource| wgpu::BindGroupEntry { binding, resource };
-            device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: None,
-                layout: &self.pipeline.get_bind_group_layout(0),
-                entries: &[
-                    entry(0, self.uniform.as_entire_binding()),
-                    entry(1, wgpu::BindingResource::TextureView(&views[0])),
-                    entry(2, wgpu::BindingResource::TextureView(&views[second])),
-                    entry(3, wgpu::BindingResource::Sampler(&self.samplers[0])),
-                    entry(4, wgpu::BindingResource::Sampler(&self.samplers[1])),
-                ],
-            })
         });
-        Drawn { size, textures, compares: false, bind }
+        let layout =
+            wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(4 * width), rows_per_image: None };
+        queue.write_texture(texture.as_image_copy(), rgba, layout, size);
+        self.uploads[at] = Some(texture.clone());
+        Some(texture)
     }
 
     /// Sets what the next [`Present::draw`] shows.
@@ -153,7 +154,7 @@ impl Present {
     pub fn draw(&self, pass: &mut wgpu::RenderPass) {
         if let Some(drawn) = &self.drawn {
             pass.set_pipeline(&self.pipeline);
-            pass.set_bind_group(0, &drawn.bind[usize::from(drawn.compares)], &[]);
+            pass.set_bind_group(0, &drawn.bind, &[]);
             pass.draw(0..3, 0..1);
         }
     }

@@ -20,7 +20,7 @@ pub struct Screenshot {
     pub size: (u32, u32),
     /// How it was upscaled.
     pub mode: Mode,
-    /// (H, W, 4) RGBA.
+    /// (H, W, 4) RGBA, upscaled so.
     pub shown: Vec<u8>,
 }
 
@@ -84,7 +84,8 @@ mod tests {
         let files = shot.save(folder.path()).unwrap();
         let names: Vec<_> = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["cam-000001234ms-bicubic.png", "cam-000001234ms-network.png"]);
-        let mut reader = png::Decoder::new(std::io::BufReader::new(File::open(&files[1]).unwrap())).read_info().unwrap();
+        let mut reader =
+            png::Decoder::new(std::io::BufReader::new(File::open(&files[1]).unwrap())).read_info().unwrap();
         let mut rgb = vec![0; 16 * 12 * 3];
         let info = reader.next_frame(&mut rgb).unwrap();
         assert_eq!((info.width, info.height), (16, 12));

@@ -10,7 +10,7 @@ use hone_transport::{Client, Error};
 use super::Setup;
 use super::mailbox::{Mailbox, WindowSink};
 use crate::server::stopped;
-use crate::viewer::{self, Link, Log, Monitor};
+use crate::viewer::{self, Link, Log, Monitor, State};
 
 /// How long to wait before the next try.
 const RETRY: Duration = Duration::from_secs(2);
@@ -27,12 +27,14 @@ pub async fn run(
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
     let log = Log::start(setup.stats.as_deref(), monitor.clone())?;
-    let mut sink = WindowSink::new(setup.outputs, mailbox, wake);
+    let mut sink = WindowSink::new(setup.outputs, mailbox, setup.options.target.clone(), wake);
+    let mut options = setup.options;
     let mut ended = Ok(());
     while !stop.load(Ordering::Relaxed) {
-        if monitor.notice().is_none() {
+        if monitor.state() != State::Lost {
             monitor.link(Link::Connecting);
         }
+        options.target = sink.newest_target();
         let connecting = tokio::select! {
             connecting = Client::connect(&setup.endpoint, &setup.server) => connecting,
             () = stopped(&stop) => break,
@@ -50,9 +52,9 @@ pub async fn run(
                 continue;
             }
         };
-        let viewed = match viewer::begin(&client, &setup.name, setup.options, &monitor, &stop).await {
+        let viewed = match viewer::begin(&client, &setup.name, &options, &monitor, &stop).await {
             Ok(begun) => {
-                let (viewed, back) = begun.show(setup.options, sink, &monitor, &stop).await;
+                let (viewed, back) = begun.show(options.clone(), sink, &monitor, &stop).await;
                 sink = back;
                 viewed
             }
@@ -91,7 +93,11 @@ pub async fn run(
 fn hopeless(error: &Error) -> bool {
     matches!(
         error,
-        Error::Address { .. } | Error::Config { .. } | Error::CertificateFile { .. } | Error::Name(_) | Error::Bind { .. }
+        Error::Address { .. }
+            | Error::Config { .. }
+            | Error::CertificateFile { .. }
+            | Error::Name(_)
+            | Error::Bind { .. }
     )
 }
 

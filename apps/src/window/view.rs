@@ -119,12 +119,18 @@ mod tests {
             for picture in [[1920.0, 1080.0], [256.0, 144.0], [1080.0, 1920.0], [2.0, 8192.0]] {
                 let fit = Fit::new(window, picture);
                 for i in [0, 1] {
-                    assert!(fit.origin[i] >= -1.0 && fit.origin[i] + fit.size[i] <= window[i] + 1.0, "{fit:?}");
+                    assert!(
+                        fit.origin[i] >= -1.0 && fit.origin[i] + fit.size[i] <= window[i] + 1.0,
+                        "{fit:?}"
+                    );
                 }
                 // One side touches, and the other follows to half a pixel.
                 assert!((0..2).any(|i| (fit.size[i] - window[i]).abs() <= 1.0), "{fit:?}");
                 let scale = (window[0] / picture[0]).min(window[1] / picture[1]);
-                assert!((0..2).all(|i| (fit.size[i] - (picture[i] * scale).max(1.0)).abs() <= 0.51), "{fit:?}");
+                assert!(
+                    (0..2).all(|i| (fit.size[i] - (picture[i] * scale).max(1.0)).abs() <= 0.51),
+                    "{fit:?}"
+                );
             }
         }
         assert_eq!(Fit::new([1000.0, 500.0], [200.0, 100.0]).origin, [0.0, 0.0]);
