@@ -50,7 +50,7 @@ fn colour(state: State) -> Color32 {
 
 /// Dark and half transparent, whatever the system prefers: the picture is what counts.
 fn frame() -> egui::Frame {
-    egui::Frame::new().fill(Color32::from_black_alpha(190)).corner_radius(6.0).inner_margin(8.0)
+    egui::Frame::new().fill(Color32::from_black_alpha(215)).corner_radius(6.0).inner_margin(8.0)
 }
 
 /// Draws it all.
@@ -77,7 +77,10 @@ pub fn show(context: &egui::Context, view: &View, facts: &Facts) -> Asked {
 }
 
 fn area(context: &egui::Context, name: &str, at: Align2, offset: [f32; 2], fill: impl FnOnce(&mut egui::Ui)) {
-    egui::Area::new(egui::Id::unique(name)).anchor(at, offset).show(context, |ui| frame().show(ui, fill));
+    egui::Area::new(egui::Id::unique(name)).anchor(at, offset).show(context, |ui| {
+        ui.visuals_mut().override_text_color = Some(Color32::from_gray(200));
+        frame().show(ui, fill)
+    });
 }
 
 /// One line that is always there: whether the network upscales, and if not, why.
@@ -116,7 +119,7 @@ fn banner(context: &egui::Context, view: &View, facts: &Facts) {
     }
     let line = facts.toast.or(facts.notice);
     if let Some(line) = line {
-        area(context, "notice", Align2::CENTER_BOTTOM, [0.0, -16.0], |ui| {
+        area(context, "notice", Align2::CENTER_TOP, [0.0, 10.0], |ui| {
             ui.set_max_width(640.0);
             ui.label(RichText::new(line).color(Color32::WHITE));
         });
