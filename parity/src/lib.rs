@@ -17,6 +17,9 @@ use hone_runtime::gpu::{AdapterChoice, Gpu};
 /// Half the distance from 1 to the next f32: the relative error of one rounded operation.
 pub const ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
 
+/// The relative error of a store to f16: a whole step, for it may round up or down (lavapipe rounds towards zero).
+pub const HALF_ROUNDOFF: f64 = 1.0 / 1024.0;
+
 /// Any graphics adapter, software ones too; none where there is no driver at all.
 ///
 /// # Panics

@@ -51,6 +51,16 @@ fn network_upscaler_wgpu() {
 }
 
 #[test]
+fn network_kernels() {
+    report("network, every kernel", cases::network::kernels);
+}
+
+#[test]
+fn network_full_hd() {
+    report("network, full HD", cases::network::full_hd);
+}
+
+#[test]
 fn networks_are_told_apart() {
     assert!(cases::network::distance_between_networks() > 0.01);
 }

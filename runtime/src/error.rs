@@ -75,4 +75,20 @@ pub enum Error {
         /// What it offers.
         limit: u64,
     },
+    /// The adapter has no textures as long, wide or deep as one that is needed.
+    #[error("{adapter}: a texture of {side} texels or layers is over its limit of {limit}")]
+    Texture {
+        /// The adapter's name.
+        adapter: String,
+        /// What was needed.
+        side: usize,
+        /// What it offers.
+        limit: usize,
+    },
+    /// The adapter computes a known network wrongly, in every variant.
+    #[error("{adapter} computes wrongly: update its driver or use the CPU")]
+    Wrong {
+        /// Its name.
+        adapter: String,
+    },
 }

@@ -5,7 +5,7 @@ use tracing::{debug, info, warn};
 
 use crate::cpu::Cpu;
 use crate::error::SIDE_MAX;
-use crate::gpu::{AdapterChoice, Gpu, Network};
+use crate::gpu::{AdapterChoice, Gpu, Network, PassTime};
 use crate::{Error, Mode, Options, Preference, Variant};
 
 /// Upscales decoded pictures with one network.
@@ -125,6 +125,26 @@ impl Upscaler {
         match &self.engine {
             Engine::Gpu(network) => Some(network.variant()),
             Engine::Cpu(_) => None,
+        }
+    }
+
+    /// Starts or stops to time the passes of frames: whether the device can. Costs a little, and is off at first.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn time_passes(&mut self, on: bool) -> Result<bool, Error> {
+        match &mut self.engine {
+            Engine::Gpu(network) => network.time_passes(on),
+            Engine::Cpu(_) => Ok(false),
+        }
+    }
+
+    /// Times of the last frame that was timed and is done, in order; empty unless [`Upscaler::time_passes`] is on.
+    pub fn pass_times(&mut self) -> &[PassTime] {
+        match &mut self.engine {
+            // A fault of the device is told by the next frame.
+            Engine::Gpu(network) => network.pass_times().unwrap_or_default(),
+            Engine::Cpu(_) => &[],
         }
     }
 
@@ -286,6 +306,11 @@ mod tests {
 
     const SOFTWARE: Preference = Preference::Gpu { allow_software: true };
 
+    /// Any adapter, without the time that choosing a variant takes.
+    fn software() -> Options {
+        Options { device: SOFTWARE, variant: Some(Variant::F32), ..Options::default() }
+    }
+
     fn arch() -> Arch {
         "live-1x8-x2".parse().unwrap()
     }
@@ -309,7 +334,7 @@ mod tests {
 
     /// Every upscaler that this machine has: the CPU's, and a GPU's if there is any adapter.
     fn upscalers() -> Vec<Upscaler> {
-        let gpu = match Upscaler::new(arch(), &SOFTWARE.into()) {
+        let gpu = match Upscaler::new(arch(), &software()) {
             Err(Error::NoAdapter { .. }) => {
                 eprintln!("SKIPPED: no wgpu adapter");
                 None

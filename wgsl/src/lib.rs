@@ -1,19 +1,47 @@
 //! The network as WGSL compute shaders: plain files, one per operation, under the stems of the oracle.
 //!
 //! Each opens with its shapes, launch, limits and cost. Sizes that are fixed per network are `override`
-//! constants, the picture's size is a uniform. They use no extension, so that a browser takes them as
-//! they are. There is no wgpu here: the runtime and the browser page launch them.
+//! constants, the picture's size is a uniform. As they are they use no extension, so that a browser takes them;
+//! [`Shader::of`] derives those of less precision. There is no wgpu here: the runtime and the browser page launch them.
 //!
-//! Activations are planar groups of four channels with a border of zeros, see `conv3x3.wgsl`.
+//! Activations are layers of four channels with a border of zeros, see `conv3x3.wgsl`.
 #![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+
+/// How activations are held and added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 32 bits: the files as they are.
+    F32,
+    /// Activations in 16 bits, sums in 32. No extension either.
+    F16Storage,
+}
+
+impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::F32, Self::F16Storage];
+}
 
 /// One shader. Its entry point is `main`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shader {
     /// The operation, which is the stem of its file.
     pub name: &'static str,
-    /// WGSL.
+    /// WGSL at [`Precision::F32`].
     pub source: &'static str,
+}
+
+impl Shader {
+    /// WGSL at another precision: of the storage textures, activations alone are arrays.
+    pub fn of(&self, precision: Precision) -> Cow<'static, str> {
+        match precision {
+            Precision::F32 => self.source.into(),
+            Precision::F16Storage => {
+                self.source.replace("storage_2d_array<rgba32float", "storage_2d_array<rgba16float").into()
+            }
+        }
+    }
 }
 
 macro_rules! shader {
@@ -22,20 +50,20 @@ macro_rules! shader {
     };
 }
 
-/// 3x3 convolution with bias, ReLU, scale and residual add.
+/// 3x3 convolution with bias, ReLU, scale, residual add and pixel shuffle; head and tail of a network too.
 pub const CONV3X3: Shader = shader!("conv3x3");
 /// Decoded planes to RGB.
 pub const YUV_RGB: Shader = shader!("yuv_rgb");
-/// Channels into space.
-pub const PIXEL_SHUFFLE: Shader = shader!("pixel_shuffle");
-/// The bicubic base, the shuffled residual on top, and 8 bits: the end of every frame.
+/// The bicubic base alone, and 8 bits.
 pub const BICUBIC: Shader = shader!("bicubic");
 
 /// All of them.
-pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, PIXEL_SHUFFLE, BICUBIC];
+pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, BICUBIC];
 
-/// Rows and columns of pixels that one workgroup of [`CONV3X3`] computes.
+/// Columns of pixels that one workgroup of [`CONV3X3`] computes; rows too if it goes through workgroup memory.
 pub const CONV3X3_TILE: usize = 16;
+/// Rows of a thread of [`CONV3X3`], and of one that is tall.
+pub const CONV3X3_ROWS: [usize; 2] = [4, 8];
 /// Most groups of four output channels that one thread of [`CONV3X3`] computes.
 pub const CONV3X3_OUT_GROUPS_MAX: usize = 4;
 /// Bytes of weights that [`CONV3X3`] can take from uniform memory; WebGPU's guaranteed binding size.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::{fs, path::Path};
 
-use hone_wgsl::{SHADERS, Shader};
+use hone_wgsl::{Precision, SHADERS, Shader};
 use naga::back::{self, PipelineConstants, pipeline_constants::process_overrides};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
@@ -40,7 +40,9 @@ fn every_header_is_complete_and_names_files_that_exist() {
 
 #[test]
 fn no_extension_is_enabled() {
-    for Shader { name, source } in SHADERS {
+    for (Shader { name, .. }, source) in
+        SHADERS.iter().flat_map(|s| Precision::ALL.map(|precision| (s, s.of(precision))))
+    {
         assert!(!source.lines().any(|l| l.starts_with("enable ") || l.starts_with("requires ")), "{name}");
     }
 }
@@ -51,25 +53,34 @@ fn constants(flag: bool) -> PipelineConstants {
     [
         ("IN_GROUPS", 4.0),
         ("OUT_GROUPS", 3.0),
-        ("GROUPS", 3.0),
+        ("SUB_GROUPS", 1.0),
         ("SCALE", 0.1),
         ("S", 2.0),
-        ("C", 3.0),
+        ("BASE_LAYER", 4.0),
         ("MEAN_R", 0.4),
         ("MEAN_G", 0.4),
         ("MEAN_B", 0.4),
         ("RELU", flag),
         ("ADD", flag),
-        ("RESIDUAL", flag),
-        ("WEIGHTS_IN_UNIFORM", flag),
+        ("HEAD", flag),
+        ("KEEP_RGB", flag),
+        ("TAIL", flag),
+        ("BASE", flag),
+        ("TILED", 1.0 - flag),
+        ("TALL", flag),
+        ("WEIGHTS", 2.0 * flag),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }
 
-fn compiled(shader: &Shader, constants: &PipelineConstants) -> (naga::Module, ModuleInfo) {
-    let module = naga::front::wgsl::parse_str(shader.source).expect("parses");
+fn compiled(
+    shader: &Shader,
+    precision: Precision,
+    constants: &PipelineConstants,
+) -> (naga::Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(&shader.of(precision)).expect("parses");
     let validate = |module: &naga::Module| {
         Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(module).expect("is valid")
     };
@@ -84,8 +95,10 @@ fn compiled(shader: &Shader, constants: &PipelineConstants) -> (naga::Module, Mo
 #[test]
 fn every_shader_translates_to_spirv_msl_and_hlsl() {
     for shader in SHADERS {
-        for flag in [false, true] {
-            let (module, info) = compiled(shader, &constants(flag));
+        for (flag, precision) in
+            [false, true].into_iter().flat_map(|flag| Precision::ALL.map(|precision| (flag, precision)))
+        {
+            let (module, info) = compiled(shader, precision, &constants(flag));
             let spirv = back::spv::write_vec(&module, &info, &back::spv::Options::default(), None).unwrap();
             assert_eq!(spirv[0], 0x0723_0203, "{}: SPIR-V's magic number", shader.name);
 

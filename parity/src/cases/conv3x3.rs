@@ -1,12 +1,14 @@
-//! 3x3 convolution with each of its fusions, on the GPU. The CPU's is reached through the network.
+//! 3x3 convolution with each of its fusions, on the GPU. The CPU's is reached through the network, as are head and tail.
 
 use hone_model::arch::Layer;
 use hone_model::reference::{Tensor, conv3x3};
 use hone_model::rng::Rng;
-use hone_runtime::gpu::{Activation, Conv3x3, Gpu, Pass, Size, WeightsBuffer, WeightsLayout};
+use hone_runtime::gpu::{
+    Activation, Conv3x3, Gpu, Input, Kernel, Output, Pass, Precision, Size, WeightsBuffer, WeightsLayout,
+};
 
-use super::{SIZES, poison, single};
-use crate::{ROUNDOFF, Report, random, random_tensor};
+use super::{KERNELS, SIZES, poison, single};
+use crate::{HALF_ROUNDOFF, ROUNDOFF, Report, random, random_tensor};
 
 /// (Cin, Cout): heads, bodies, tails; groups that do not fill up; 64 -> 64 reads its weights from storage.
 const CHANNELS: [(usize, usize); 10] =
@@ -19,11 +21,11 @@ const FUSIONS: [(bool, bool, f32); 4] =
 /// Runs the table.
 pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
     let Some(gpu) = gpu else { return report.skip() };
-    for (cin, cout) in CHANNELS {
-        for (k, (relu, add, scale)) in FUSIONS.into_iter().enumerate() {
-            // Every channel pair meets every size and every fusion, not all at once.
-            for (h, w) in SIZES.into_iter().skip(k % 2).step_by(2) {
-                one(gpu, report, (cin, cout), (h, w), (relu, add, scale));
+    for (c, (cin, cout)) in CHANNELS.into_iter().enumerate() {
+        for (k, kernel) in KERNELS.into_iter().enumerate() {
+            // Every kernel meets every channel pair, size and fusion, not all at once: compiling takes the time.
+            for (h, w) in SIZES.into_iter().skip((c + k) % 3).step_by(3) {
+                one(gpu, kernel, report, (cin, cout), (h, w), FUSIONS[(c + k) % FUSIONS.len()]);
             }
         }
     }
@@ -31,19 +33,20 @@ pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
 
 fn one(
     gpu: &Gpu,
+    kernel: Kernel,
     report: &mut Report,
     (cin, cout): (usize, usize),
     (h, w): (usize, usize),
     (relu, add, scale): (bool, bool, f32),
 ) {
-    let case = format!("conv3x3 {cin}->{cout} {w}x{h} relu {relu} add {add} scale {scale}");
+    let case = format!("conv3x3 {kernel:?} {cin}->{cout} {w}x{h} relu {relu} add {add} scale {scale}");
     let rng = &mut Rng::new((cin * 1_000_003 + cout * 1_009 + h * 101 + w) as u64);
     let layer = Layer { name: case.clone(), cin, cout, offset: 0, zero_init: false };
     let params = random(rng, layer.params());
     let wide: Vec<f64> = params.iter().map(|&v| f64::from(v)).collect();
     let (weight, bias) = wide.split_at(layer.weights());
-    let x = random_tensor(rng, cin, h, w);
-    let skip = random_tensor(rng, cout, h, w);
+    let x = held(kernel.precision, random_tensor(rng, cin, h, w));
+    let skip = held(kernel.precision, random_tensor(rng, cout, h, w));
 
     let mut want = conv3x3(&x, weight, bias);
     // What the sums would be without cancellation.
@@ -56,18 +59,19 @@ fn one(
     }
 
     let size = Size { h, w };
-    let input = Activation::new(gpu, size, cin).expect("a small buffer");
-    let output = Activation::new(gpu, size, cout).expect("a small buffer");
-    let other = Activation::new(gpu, size, cout).expect("a small buffer");
+    let input = Activation::new(gpu, kernel.precision, size, cin).expect("a small buffer");
+    let output = Activation::new(gpu, kernel.precision, size, cout).expect("a small buffer");
+    let other = Activation::new(gpu, kernel.precision, size, cout).expect("a small buffer");
     input.write(gpu, &single(&x.data));
     output.write(gpu, &poison(cout, h, w));
     other.write(gpu, &single(&skip.data));
-    let layout = WeightsLayout::new(vec![layer]);
-    let weights = WeightsBuffer::new(gpu, &layout).expect("a small buffer");
-    weights.write(gpu, &layout.pack(&params));
+    let layout = WeightsLayout::new(vec![(layer, 1)]);
+    let weights = WeightsBuffer::new(gpu, kernel, &layout).expect("a small buffer");
+    weights.write(gpu, &layout, &layout.pack(&params));
     let fused = Conv3x3 { relu, scale };
-    let pass =
-        Pass::conv3x3(gpu, fused, &layout.layers[0], [&weights; 2], [&input, &output], add.then_some(&other));
+    let layer = (0, &layout.layers[0]);
+    let ends = (Input::Activation(&input), Output::Activation(&output));
+    let pass = Pass::conv3x3(gpu, kernel, fused, layer, [&weights; 2], ends, add.then_some(&other));
     gpu.run(&[&pass]).expect("the device works");
 
     let (got, border) = output.read(gpu).expect("the device works");
@@ -77,5 +81,21 @@ fn one(
     // A sum of n rounded products is off by at most n roundoffs of the sum of magnitudes (Higham 2002, eq. 3.5);
     // scale and add round twice more.
     let terms = (9 * cin + 1 + 2) as f64;
-    report.check(&case, got, &want.data, |i| terms * ROUNDOFF * magnitude[i]);
+    let stored = |v: f64| match kernel.precision {
+        Precision::F32 => 0.0,
+        Precision::F16Storage => HALF_ROUNDOFF * v.abs() + HALF_TINY,
+    };
+    report.check(&case, got, &want.data, |i| terms * ROUNDOFF * magnitude[i] + stored(want.data[i]) * 1.001);
+}
+
+/// The step of f16 below its smallest normal number.
+const HALF_TINY: f64 = 1.0 / (1 << 24) as f64;
+
+/// Values that an activation of this precision holds exactly.
+fn held(precision: Precision, mut t: Tensor) -> Tensor {
+    if precision == Precision::F16Storage {
+        // 10 bits of fraction on a grid of 2^-9 within -1..=1.
+        t.data.iter_mut().for_each(|v| *v = (*v * 512.0).round() / 512.0);
+    }
+    t
 }

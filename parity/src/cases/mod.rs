@@ -10,13 +10,28 @@ pub mod yuv_rgb;
 
 use hone_model::reference::Tensor;
 use hone_model::{Colour, colour};
+use hone_runtime::gpu::{Kernel, Precision};
+use hone_runtime::{Options, Preference, Variant};
 
 /// Rows and columns around the tiles of 8 and 16 pixels, square, tall and wide.
 const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (5, 17), (16, 16), (33, 15), (35, 67)];
 /// The same for decoded pictures, which are even.
 const EVEN_SIZES: [(usize, usize); 5] = [(2, 2), (4, 18), (16, 16), (34, 14), (18, 66)];
 
+/// Each way to compute: as for GPUs and as for adapters in software, in each precision.
+const KERNELS: [Kernel; 4] = [
+    Kernel { precision: Precision::F32, tall: false },
+    Kernel { precision: Precision::F32, tall: true },
+    Kernel { precision: Precision::F16Storage, tall: false },
+    Kernel { precision: Precision::F16Storage, tall: true },
+];
+
 const BT709: Colour = Colour { matrix: colour::Matrix::Bt709, range: colour::Range::Limited };
+
+/// A device without the time that choosing a variant takes.
+fn options(device: Preference) -> Options {
+    Options { device, variant: Some(Variant::F32), ..Options::default() }
+}
 
 fn single(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&v| v as f32).collect()

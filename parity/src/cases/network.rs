@@ -4,14 +4,19 @@ use hone_cpu::Network;
 use hone_model::reference::{Tensor, bicubic, forward, input, yuv_rgb};
 use hone_model::rng::Rng;
 use hone_model::{Arch, Weights};
-use hone_runtime::{Mode, Options, Preference, Upscaler, gpu};
+use hone_runtime::gpu::{Gpu, Kernel, Precision};
+use hone_runtime::{Mode, Preference, Upscaler, gpu};
 
-use super::{BT709, EVEN_SIZES, SIZES, rgba, single};
-use crate::{Picture, ROUNDOFF, Report, images, weights};
+use super::{BT709, EVEN_SIZES, KERNELS, SIZES, options, rgba, single};
+use crate::{HALF_ROUNDOFF, Picture, ROUNDOFF, Report, images, weights};
 
 /// A sum of n = 9 * 64 rounded terms is off by about 0.4 * sqrt(n / 2) = 7 roundoffs of itself; 16 convolutions in a
 /// row add up in quadrature to 4 times that; values up to 2; four standard deviations.
 const TOLERANCE: f64 = 7.0 * 4.0 * 2.0 * 4.0 * ROUNDOFF;
+
+/// With activations in f16: the head's, two of a block, the body's and up to two upsamplers' stores and the RGB are each off
+/// by up to 2^-10 of values up to 2, in quadrature; four standard deviations of a uniform distribution.
+const HALF_TOLERANCE: f64 = 2.65 * 2.0 * HALF_ROUNDOFF * 4.0 * 0.29;
 
 /// Features that fill groups of 4, 8 and 16 and that do not; 64 are read from storage on the GPU.
 const FEATURES: [u16; 5] = [8, 16, 24, 32, 64];
@@ -60,7 +65,7 @@ pub fn upscaler(preference: Preference, report: &mut Report) {
     for (k, arch) in archs().into_iter().enumerate() {
         let rng = &mut Rng::new(100 + k as u64);
         let weights = weights(rng, arch);
-        let mut upscaler = Upscaler::new(arch, &preference.into()).expect("the device is there");
+        let mut upscaler = Upscaler::new(arch, &options(preference)).expect("the device is there");
         upscaler.set_weights(&weights).expect("its own architecture");
         for (h, w) in [EVEN_SIZES[k % 3], EVEN_SIZES[3 + k % 2]] {
             let picture = Picture::new(rng, h, w, BT709);
@@ -80,6 +85,57 @@ pub fn upscaler(preference: Preference, report: &mut Report) {
     }
 }
 
+/// Every way to compute, through whole networks; the default one of this adapter meets all of [`archs`] in [`upscaler`].
+pub fn kernels(report: &mut Report) {
+    let Some(gpu) = crate::gpu() else { return report.skip() };
+    // Each scale, both families; weights that fill groups and that do not, and that leave uniform memory.
+    for (k, arch) in ["live-1x24-x3", "edsr-1x16-x2", "live-1x64-x4", "edsr-1x8-x1"].into_iter().enumerate() {
+        let arch: Arch = arch.parse().expect("in range");
+        let rng = &mut Rng::new(200 + k as u64);
+        let weights = weights(rng, arch);
+        let (h, w) = EVEN_SIZES[1 + k];
+        let picture = Picture::new(rng, h, w, BT709);
+        let input = input(&yuv_rgb(&picture.yuv()), &[picture.yuv().quantiser]);
+        let want = rgba(&forward(arch, &wide(&weights), &input));
+        for kernel in KERNELS {
+            let tolerance = match kernel.precision {
+                Precision::F32 => TOLERANCE,
+                Precision::F16Storage => HALF_TOLERANCE,
+            };
+            let got = on_gpu(&gpu, kernel, &weights, &picture);
+            report.check_u8(&format!("{kernel:?} {arch} {w}x{h}"), &got, &want, tolerance);
+        }
+    }
+}
+
+/// Full HD, against the CPU's network, which is itself held to the oracle: that would take minutes.
+pub fn full_hd(report: &mut Report) {
+    let Some(gpu) = crate::gpu() else { return report.skip() };
+    let arch: Arch = "live-1x8-x1".parse().expect("in range");
+    let rng = &mut Rng::new(300);
+    let weights = weights(rng, arch);
+    let (h, w) = (1080, 1920);
+    let picture = Picture::new(rng, h, w, BT709);
+    let mut cpu = Upscaler::new(arch, &options(Preference::Cpu)).expect("the CPU is there");
+    cpu.set_weights(&weights).expect("its own architecture");
+    let mut want = Vec::new();
+    cpu.upscale(&picture.yuv(), Mode::Network, &mut want).expect("a CPU does not fail");
+    let want: Vec<f64> = want.into_iter().map(|v| f64::from(v) / 255.0).collect();
+    let got = on_gpu(&gpu, KERNELS[1], &weights, &picture);
+    // Either rounds by half a code value, so that two right results may differ by one.
+    report.check_u8(&format!("wgpu {arch} {w}x{h}"), &got, &want, 0.51 / 255.0 + 2.0 * TOLERANCE);
+}
+
+fn on_gpu(gpu: &Gpu, kernel: Kernel, weights: &Weights, picture: &Picture) -> Vec<u8> {
+    let mut network =
+        gpu::Network::with_kernel(gpu.clone(), weights.arch(), kernel).expect("the device works");
+    network.set_weights(weights).expect("its own architecture");
+    let mut got = Vec::new();
+    network.submit(&picture.yuv(), Mode::Network).expect("the device works");
+    network.read(&mut got).expect("the device works");
+    got
+}
+
 /// Weights that are set while a frame is on the GPU apply from the next frame only.
 pub fn weights_during_a_frame(report: &mut Report) {
     let Some(gpu) = crate::gpu() else { return report.skip() };
@@ -88,7 +144,7 @@ pub fn weights_during_a_frame(report: &mut Report) {
     let picture = Picture::new(rng, 16, 18, BT709);
     let generations = [weights(rng, arch), weights(rng, arch), weights(rng, arch)];
     let input = input(&yuv_rgb(&picture.yuv()), &[picture.yuv().quantiser]);
-    let mut network = gpu::Network::new(gpu, arch, &Options::default()).expect("the device works");
+    let mut network = gpu::Network::with_kernel(gpu, arch, KERNELS[1]).expect("the device works");
     network.set_weights(&generations[0]).expect("its own architecture");
     for (k, inside) in generations.iter().enumerate() {
         let mut got = Vec::new();

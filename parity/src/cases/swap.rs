@@ -4,7 +4,7 @@ use hone_model::rng::Rng;
 use hone_model::{Arch, Weights};
 use hone_runtime::{Error, Mode, Preference, Upscaler};
 
-use super::BT709;
+use super::{BT709, options};
 use crate::{Picture, Report, weights};
 
 /// Runs the cases on one upscaler; outputs are compared bit for bit with those of a fresh one.
@@ -55,7 +55,7 @@ pub fn run(preference: Preference, report: &mut Report) {
 }
 
 fn open(arch: Arch, preference: Preference) -> Upscaler {
-    Upscaler::new(arch, &preference.into()).expect("the device is there")
+    Upscaler::new(arch, &options(preference)).expect("the device is there")
 }
 
 fn frame(upscaler: &mut Upscaler, picture: &Picture) -> Vec<u8> {

@@ -5,7 +5,7 @@ use hone_model::arch::quantiser_input;
 use hone_model::colour::{Matrix, Range};
 use hone_model::reference::yuv_rgb;
 use hone_model::rng::Rng;
-use hone_runtime::gpu::{Activation, Gpu, Pass, Planes, Size};
+use hone_runtime::gpu::{Activation, Gpu, Pass, Planes, Precision, Size};
 
 use super::{EVEN_SIZES, poison};
 use crate::{Picture, ROUNDOFF, Report};
@@ -36,7 +36,7 @@ pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
                 };
                 let size = Size { h, w };
                 let planes = Planes::new(gpu, size).expect("a small picture");
-                let output = Activation::new(gpu, size, 4).expect("a small buffer");
+                let output = Activation::new(gpu, Precision::F32, size, 4).expect("a small buffer");
                 planes.upload(gpu, &picture.yuv(), MEAN).expect("the device works");
                 output.write(gpu, &poison(4, h, w));
                 let pass = Pass::yuv_rgb(gpu, &planes, &output);

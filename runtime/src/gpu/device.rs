@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hone_wgsl::Shader;
+use hone_wgsl::{Precision, Shader};
 use wgpu::{Adapter, Buffer, BufferDescriptor, BufferUsages, ComputePipeline, Instance, Surface};
 
-use super::Pass;
 use super::adapter::{AdapterChoice, choose, instance};
+use super::unused::Unused;
+use super::{Pass, Size};
 use crate::Error;
 
 /// A frame that takes longer than this is a hang: far above the slowest software adapter, below a user's patience.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a pipeline is compiled from: a shader and its override constants, bit for bit.
-type PipelineKey = (&'static str, Vec<(&'static str, u64)>);
+type PipelineKey = (&'static str, Precision, Vec<(&'static str, u64)>);
 
 /// One open device. A clone is the same device.
 #[derive(Clone)]
@@ -26,10 +27,26 @@ struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
     name: String,
+    software: bool,
+    unused: Unused,
     /// The first fault that no call returned, as wgpu reports it from inside.
     fault: Arc<Mutex<Option<String>>>,
-    modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
+    modules: Mutex<HashMap<(&'static str, Precision), wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<PipelineKey, ComputePipeline>>,
+}
+
+/// Compiles one of our shaders without the bounds checks and loop limits that wgpu adds to those of strangers.
+#[allow(unsafe_code, reason = "the shaders are ours and are shown to stay in bounds")]
+fn trusted(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor) -> wgpu::ShaderModule {
+    // SAFETY: the shaders are those of `hone_wgsl`, and `Pass` makes every dispatch of them and checks that sizes fit.
+    // Loops: `conv3x3` counts groups up to IN_GROUPS, columns to 3 and texels of a tile to 324, in steps of 1 and 64; the
+    // others have none. Divisors: S, SUB_GROUPS and constants, never zero. Buffers: weights are read below
+    // rows * 3 * OUT_GROUPS matrices, rows being slices * (1 + 3 * IN_GROUPS), which is how `LayerLayout` sizes the
+    // binding of storage memory; from uniform memory only if that fits into its declared size. Workgroup memory: a tile
+    // is written below 18 * 18 and read up to row 4 * 3 + 5 and column 15 + 2. Textures: an activation is padded to whole
+    // tiles and a border of 1 each side, layers are below its own; planes are read inside the picture, as are the rows
+    // and columns of `base`, clamped; stores are guarded by the size. Sizes are those of the bound textures.
+    unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 
 /// What is behind these locks stays whole whatever a thread that held one did.
@@ -90,8 +107,21 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, text| {
             on_loss(format!("device lost ({reason:?}): {text}"))
         });
+        let software = info.device_type == wgpu::DeviceType::Cpu;
+        let unused = Unused::new(&device);
         let (modules, pipelines) = Default::default();
-        Ok(Self(Arc::new(Inner { adapter, device, queue, name, fault, modules, pipelines })))
+        let inner = Inner { adapter, device, queue, name, software, unused, fault, modules, pipelines };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Whether it computes on the CPU.
+    pub fn software(&self) -> bool {
+        self.0.software
+    }
+
+    /// A texture of one texel, to bind where a shader has a binding that it does not use.
+    pub(super) fn unused(&self) -> &Unused {
+        &self.0.unused
     }
 
     /// Backend and adapter, such as `wgpu vulkan: NVIDIA GeForce RTX 4060`.
@@ -143,6 +173,21 @@ impl Gpu {
         Ok(())
     }
 
+    /// # Errors
+    /// [`Error::Texture`] for one with more rows, columns or layers than the device has.
+    pub(super) fn fits_sides(&self, size: Size, layers: usize) -> Result<(), Error> {
+        let limits = self.device().limits();
+        for (side, limit) in
+            [(size.h.max(size.w), limits.max_texture_dimension_2d), (layers, limits.max_texture_array_layers)]
+        {
+            if side > limit as usize {
+                let adapter = self.name().to_owned();
+                return Err(Error::Texture { adapter, side, limit: limit as usize });
+            }
+        }
+        Ok(())
+    }
+
     /// A zeroed buffer.
     ///
     /// # Errors
@@ -161,30 +206,35 @@ impl Gpu {
     }
 
     /// The pipeline of a shader with these override constants, compiled once.
-    pub(super) fn pipeline(&self, shader: Shader, constants: &[(&'static str, f64)]) -> ComputePipeline {
-        let key = (shader.name, constants.iter().map(|&(name, v)| (name, v.to_bits())).collect());
-        let device = self.device();
-        let mut modules = lock(&self.0.modules);
-        let module = modules.entry(shader.name).or_insert_with(|| {
-            device.create_shader_module(wgpu::ShaderModuleDescriptor {
+    pub(super) fn pipeline(
+        &self,
+        shader: Shader,
+        precision: Precision,
+        constants: &[(&'static str, f64)],
+    ) -> ComputePipeline {
+        let bits = constants.iter().map(|&(name, v)| (name, v.to_bits())).collect();
+        let mut pipelines = lock(&self.0.pipelines);
+        let pipeline = pipelines.entry((shader.name, precision, bits)).or_insert_with(|| {
+            let mut modules = lock(&self.0.modules);
+            let module = modules.entry((shader.name, precision)).or_insert_with(|| {
+                let source = wgpu::ShaderSource::Wgsl(shader.of(precision));
+                let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.name), source };
+                trusted(self.device(), descriptor)
+            });
+            self.device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(shader.name),
-                source: wgpu::ShaderSource::Wgsl(shader.source.into()),
+                layout: None,
+                module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants,
+                    // Each shader writes a tile before it reads it.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
             })
         });
-        let descriptor = wgpu::ComputePipelineDescriptor {
-            label: Some(shader.name),
-            layout: None,
-            module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants,
-                // Each shader writes a tile before it reads it.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        };
-        let mut pipelines = lock(&self.0.pipelines);
-        pipelines.entry(key).or_insert_with(|| device.create_compute_pipeline(&descriptor)).clone()
+        pipeline.clone()
     }
 
     /// Runs dispatches in order and waits for them.

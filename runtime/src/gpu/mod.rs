@@ -4,17 +4,25 @@
 
 mod activation;
 mod adapter;
+mod choice;
 mod device;
+mod mapped;
 mod network;
 mod pass;
 mod picture;
 mod plan;
+mod probe;
+mod program;
+mod timing;
+mod unused;
 mod weights;
 
 pub use activation::{Activation, Size};
 pub use adapter::{AdapterChoice, AdapterInfo, adapters, instance};
 pub use device::Gpu;
+pub use hone_wgsl::Precision;
 pub use network::Network;
-pub use pass::{Conv3x3, Pass};
+pub use pass::{Conv3x3, Input, Kernel, Output, Pass};
 pub use picture::{Planes, Rgba};
+pub use timing::PassTime;
 pub use weights::{LayerLayout, WeightsBuffer, WeightsLayout};

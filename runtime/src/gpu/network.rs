@@ -7,8 +7,11 @@ use hone_model::arch::RGB_MEAN;
 use hone_model::{Arch, Weights, Yuv420};
 use wgpu::{SubmissionIndex, Texture};
 
+use super::choice;
 use super::plan::{FRAMES, Plan, Slot};
-use super::{Gpu, Size, WeightsBuffer, WeightsLayout};
+use super::program::program;
+use super::timing::{PassTime, Timing};
+use super::{Gpu, Kernel, Size, WeightsBuffer, WeightsLayout};
 use crate::{Error, Mode, Options, Variant};
 
 /// Size of the plan that compiles the pipelines before the first picture is known.
@@ -17,6 +20,7 @@ const WARM_UP: Size = Size { h: 2, w: 2 };
 /// A network: two weight buffers of which one is in force, and the plan for the current picture size.
 pub struct Network {
     gpu: Gpu,
+    kernel: Kernel,
     arch: Arch,
     layout: WeightsLayout,
     weights: [WeightsBuffer; 2],
@@ -30,30 +34,59 @@ pub struct Network {
     busy: [Option<SubmissionIndex>; FRAMES],
     /// Frames to be read, the oldest first; a slot may be one of an earlier plan.
     in_flight: VecDeque<(Arc<Slot>, SubmissionIndex)>,
+    timing: Option<Timing>,
+    /// The frame whose times are on their way.
+    timed: Option<SubmissionIndex>,
+    times: Vec<PassTime>,
 }
 
 impl Network {
-    /// Compiles the pipelines; all weights are zero.
+    /// Chooses how to compute and compiles the pipelines; all weights are zero.
     ///
     /// # Errors
-    /// [`Error::Buffer`] if the device cannot hold the weights, [`Error::Lost`] if it failed.
+    /// [`Error::Variant`] for one that was asked for and that the device lacks or computes wrongly, [`Error::Wrong`] if
+    /// it computes all of them wrongly, [`Error::Buffer`] if it cannot hold the weights, [`Error::Lost`] if it failed.
     pub fn new(gpu: Gpu, arch: Arch, options: &Options) -> Result<Self, Error> {
-        let variant = options.variant.unwrap_or(Variant::F32);
-        if variant != Variant::F32 {
-            let adapter = gpu.name().to_owned();
-            return Err(Error::Variant { adapter, variant, reason: "not implemented".into() });
+        let kernel = choice::choose(&gpu, arch, options)?;
+        Self::with_kernel(gpu, arch, kernel)
+    }
+
+    /// As [`Network::new`], computed in a certain way.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn with_kernel(gpu: Gpu, arch: Arch, kernel: Kernel) -> Result<Self, Error> {
+        let mut layers: Vec<_> = arch.layers().into_iter().map(|layer| (layer, 1)).collect();
+        for step in program(arch) {
+            layers[step.layer].1 = step.shuffle;
         }
-        let layout = WeightsLayout::new(arch.layers());
-        let weights = [WeightsBuffer::new(&gpu, &layout)?, WeightsBuffer::new(&gpu, &layout)?];
-        let plan = Plan::new(&gpu, arch, &layout, weights.each_ref(), WARM_UP)?;
+        let layout = WeightsLayout::new(layers);
+        let weights = || WeightsBuffer::new(&gpu, kernel, &layout);
+        let weights = [weights()?, weights()?];
+        let plan = Plan::new(&gpu, kernel, arch, &layout, weights.each_ref(), WARM_UP)?;
         let in_flight = VecDeque::with_capacity(FRAMES);
         let busy = [const { None }; FRAMES];
-        Ok(Self { gpu, arch, layout, weights, current: 0, pending: false, plan, next: 0, busy, in_flight })
+        Ok(Self {
+            gpu,
+            kernel,
+            arch,
+            layout,
+            weights,
+            current: 0,
+            pending: false,
+            plan,
+            next: 0,
+            busy,
+            in_flight,
+            timing: None,
+            timed: None,
+            times: Vec::new(),
+        })
     }
 
     /// How it computes.
     pub fn variant(&self) -> Variant {
-        Variant::F32
+        choice::variant(self.kernel.precision)
     }
 
     /// The device it runs on.
@@ -70,7 +103,7 @@ impl Network {
             return Err(Error::Arch { have: self.arch, got: weights.arch() });
         }
         // In order with the frames that were submitted before: a frame that still reads this buffer is done first.
-        self.weights[1 - self.current].write(&self.gpu, &self.layout.pack(weights.params()));
+        self.weights[1 - self.current].write(&self.gpu, &self.layout, &self.layout.pack(weights.params()));
         self.pending = true;
         Ok(())
     }
@@ -119,6 +152,34 @@ impl Network {
         Ok(slot.rgba.texture().clone())
     }
 
+    /// Starts or stops to time the dispatches of frames, one frame at a time. Whether the adapter can.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] if the device cannot hold the timestamps, [`Error::Lost`] if it failed.
+    pub fn time_passes(&mut self, on: bool) -> Result<bool, Error> {
+        self.collect_times()?;
+        self.timing = if on { Timing::new(&self.gpu)? } else { None };
+        self.times.clear();
+        Ok(self.timing.is_some())
+    }
+
+    /// Times of the last frame that was timed, in the order of its dispatches; waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the device failed.
+    pub fn pass_times(&mut self) -> Result<&[PassTime], Error> {
+        self.collect_times()?;
+        Ok(&self.times)
+    }
+
+    fn collect_times(&mut self) -> Result<(), Error> {
+        if let (Some(submission), Some(timing)) = (self.timed.take(), &mut self.timing) {
+            self.gpu.wait(submission)?;
+            self.times = timing.take(&self.gpu)?;
+        }
+        Ok(())
+    }
+
     fn launch(
         &mut self,
         picture: &Yuv420,
@@ -126,9 +187,13 @@ impl Network {
         readback: bool,
     ) -> Result<(Arc<Slot>, SubmissionIndex), Error> {
         self.gpu.check()?;
+        if self.in_flight.is_empty() {
+            self.collect_times()?;
+        }
         let size = Size { h: picture.h, w: picture.w };
         if size != self.plan.size {
-            self.plan = Plan::new(&self.gpu, self.arch, &self.layout, self.weights.each_ref(), size)?;
+            self.plan =
+                Plan::new(&self.gpu, self.kernel, self.arch, &self.layout, self.weights.each_ref(), size)?;
             self.busy = [const { None }; FRAMES];
         }
         if self.in_flight.iter().any(|(slot, _)| Arc::ptr_eq(slot, &self.plan.slots[self.next])) {
@@ -144,12 +209,25 @@ impl Network {
         let slot = Arc::clone(&self.plan.slots[index]);
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         slot.planes.write(&self.gpu, &mut encoder, picture, RGB_MEAN)?;
-        self.plan.encode(&mut encoder, &slot, mode, self.current);
+        let passes = self.plan.passes(&slot, mode);
+        let timing = self.timing.as_mut().filter(|timing| !timing.pending());
+        let timed = timing.is_some();
+        match timing {
+            Some(timing) => timing.encode(&mut encoder, passes, self.current),
+            None => {
+                let mut compute = encoder.begin_compute_pass(&Default::default());
+                passes.for_each(|pass| pass.encode(&mut compute, self.current));
+            }
+        }
         if readback {
             slot.rgba.copy(&mut encoder);
         }
         let submission = self.gpu.queue().submit([encoder.finish()]);
         slot.planes.map();
+        if timed && let Some(timing) = &self.timing {
+            timing.map();
+            self.timed = Some(submission.clone());
+        }
         self.busy[index] = Some(submission.clone());
         self.next = 1 - index;
         Ok((slot, submission))

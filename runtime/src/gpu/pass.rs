@@ -1,15 +1,33 @@
 //! One prepared dispatch for each operation.
 
-use hone_wgsl::{BICUBIC, CONV3X3, CONV3X3_TILE, CONV3X3_UNIFORM_BYTES, PIXEL_SHUFFLE, PIXEL_TILE, YUV_RGB};
+use hone_wgsl::{BICUBIC, CONV3X3, CONV3X3_ROWS, CONV3X3_TILE, CONV3X3_UNIFORM_BYTES, PIXEL_TILE, YUV_RGB};
+use hone_wgsl::{Precision, Shader};
 use wgpu::{BindGroup, BindGroupEntry, BindingResource, Buffer, BufferBinding, ComputePipeline};
 
-use super::{Activation, Gpu, LayerLayout, Planes, Rgba, Size, WeightsBuffer};
+use super::{Activation, Gpu, LayerLayout, Planes, Rgba, WeightsBuffer};
 
 /// Pipeline, bindings and grid. Convolutions have one set of bindings for each of the two weight buffers.
 pub struct Pass {
+    name: &'static str,
     pipeline: ComputePipeline,
     bindings: [BindGroup; 2],
     grid: [u32; 3],
+}
+
+/// How convolutions are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// Of activations and sums.
+    pub precision: Precision,
+    /// What an adapter in software likes: eight pixels a thread, weights from a texture and no workgroup memory.
+    pub tall: bool,
+}
+
+impl Kernel {
+    /// The one for this device.
+    pub fn of(gpu: &Gpu, precision: Precision) -> Self {
+        Self { precision, tall: gpu.software() }
+    }
 }
 
 /// What a convolution does besides convolving.
@@ -19,6 +37,31 @@ pub struct Conv3x3 {
     pub relu: bool,
     /// Factor on the output, after ReLU and before the add.
     pub scale: f32,
+}
+
+/// What a convolution reads.
+#[derive(Clone, Copy)]
+pub enum Input<'a> {
+    /// A value of the network.
+    Activation(&'a Activation),
+    /// A decoded picture: RGB minus the mean it was written with, and the quantiser.
+    Planes(&'a Planes),
+}
+
+/// What a convolution writes, after the pixel shuffle of its layer.
+#[derive(Clone, Copy)]
+pub enum Output<'a> {
+    /// A value of the network. A layer more than the convolution needs takes the RGB of [`Input::Planes`].
+    Activation(&'a Activation),
+    /// The picture: `round(255 * clamp(v + mean + base?))`.
+    Picture {
+        /// Where to.
+        rgba: &'a Rgba,
+        /// Its last layer is RGB, and its bicubic upscale is added.
+        base: Option<&'a Activation>,
+        /// Added to each colour.
+        mean: [f32; 3],
+    },
 }
 
 fn flag(on: bool) -> f64 {
@@ -46,107 +89,162 @@ fn part(buffer: &Buffer, offset: usize, bytes: usize) -> BindingResource<'_> {
 }
 
 impl Pass {
-    fn new(pipeline: ComputePipeline, bindings: BindGroup, grid: [u32; 3]) -> Self {
-        Self { pipeline, bindings: [bindings.clone(), bindings], grid }
+    fn new(shader: Shader, pipeline: ComputePipeline, bindings: BindGroup, grid: [u32; 3]) -> Self {
+        Self { name: shader.name, pipeline, bindings: [bindings.clone(), bindings], grid }
     }
 
-    /// `y = scale * relu?(conv3x3(x)) + add?`, with the weights of `layer` in either buffer.
+    /// Its shader.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// `output = pixel_shuffle(scale * relu?(conv3x3(input))) + add?`, with the weights of layer `index` in either
+    /// buffer.
     ///
     /// # Panics
-    /// If groups or sizes do not fit together.
+    /// If layers or sizes do not fit together.
     pub fn conv3x3(
         gpu: &Gpu,
+        kernel: Kernel,
         conv: Conv3x3,
-        layer: &LayerLayout,
+        (index, layer): (usize, &LayerLayout),
         weights: [&WeightsBuffer; 2],
-        [x, y]: [&Activation; 2],
+        (input, output): (Input, Output),
         add: Option<&Activation>,
     ) -> Self {
-        assert!(x.groups() == layer.in_groups && y.groups() == layer.groups && x.size() == y.size());
-        assert!(add.is_none_or(|add| add.groups() == y.groups() && add.size() == y.size()));
+        let (size, size_uniform) = match input {
+            Input::Activation(x) => (x.size(), x.uniform()),
+            Input::Planes(planes) => (planes.size(), planes.uniform()),
+        };
+        let s = layer.shuffle;
+        let head = matches!(input, Input::Planes(_));
+        let keep_rgb = match output {
+            Output::Activation(y) => {
+                assert!(y.size() == size.times(s) && y.precision() == kernel.precision);
+                assert!(y.layers() == layer.sub_groups || y.layers() == layer.sub_groups + 1);
+                head && y.layers() > layer.sub_groups
+            }
+            Output::Picture { rgba, base, .. } => {
+                assert!(rgba.size() == size.times(s) && layer.sub_groups == 1);
+                assert!(base.is_none_or(|base| base.size() == size));
+                false
+            }
+        };
+        match input {
+            Input::Activation(x) => {
+                assert!(x.layers() >= layer.in_groups && x.precision() == kernel.precision);
+            }
+            Input::Planes(_) => assert!(layer.in_groups == 1),
+        }
+        assert!(add.is_none_or(|add| s == 1 && add.layers() >= layer.sub_groups && add.size() == size));
+
+        let source = match weights[0].texture(index) {
+            Some(_) => 2.0,
+            None if layer.in_uniform() => 0.0,
+            None => 1.0,
+        };
+        let (mean, base) = match output {
+            Output::Picture { mean, base, .. } => (mean, base),
+            Output::Activation(_) => ([0.0; 3], None),
+        };
+        let height = if kernel.tall { 1 } else { CONV3X3_TILE / CONV3X3_ROWS[0] };
         let pipeline = gpu.pipeline(
             CONV3X3,
+            kernel.precision,
             &[
                 ("IN_GROUPS", layer.in_groups as f64),
                 ("OUT_GROUPS", layer.out_groups as f64),
-                ("GROUPS", layer.groups as f64),
+                ("SUB_GROUPS", layer.sub_groups as f64),
+                ("S", s as f64),
                 ("RELU", flag(conv.relu)),
                 ("ADD", flag(add.is_some())),
                 ("SCALE", f64::from(conv.scale)),
-                ("WEIGHTS_IN_UNIFORM", flag(layer.in_uniform())),
+                ("HEAD", flag(head)),
+                ("KEEP_RGB", flag(keep_rgb)),
+                ("TAIL", flag(matches!(output, Output::Picture { .. }))),
+                ("BASE", flag(base.is_some())),
+                ("BASE_LAYER", base.map_or(0, |base| base.layers() - 1) as f64),
+                ("MEAN_R", f64::from(mean[0])),
+                ("MEAN_G", f64::from(mean[1])),
+                ("MEAN_B", f64::from(mean[2])),
+                ("HEIGHT", height as f64),
+                ("TILED", flag(!kernel.tall)),
+                ("TALL", flag(kernel.tall)),
+                ("WEIGHTS", source),
             ],
         );
+
+        let unused = gpu.unused();
+        let planes = match input {
+            Input::Planes(planes) => planes.views(),
+            Input::Activation(_) => [unused.plane(); 3],
+        };
         let bindings = weights.map(|weights| {
+            let texture = weights.texture(index).map(|t| t.create_view(&Default::default()));
             let resources = [
-                y.uniform().as_entire_binding(),
-                x.buffer().as_entire_binding(),
+                size_uniform.as_entire_binding(),
+                BindingResource::TextureView(match input {
+                    Input::Activation(x) => x.view(),
+                    Input::Planes(_) => unused.read(kernel.precision),
+                }),
                 part(weights.buffer(), layer.offset, CONV3X3_UNIFORM_BYTES),
                 part(weights.buffer(), layer.offset, layer.bytes()),
-                add.unwrap_or(x).buffer().as_entire_binding(),
-                y.buffer().as_entire_binding(),
+                BindingResource::TextureView(texture.as_ref().unwrap_or(unused.weights())),
+                BindingResource::TextureView(add.map_or(unused.sampled(), Activation::view)),
+                BindingResource::TextureView(match output {
+                    Output::Activation(y) => y.view(),
+                    Output::Picture { .. } => unused.written(kernel.precision),
+                }),
+                BindingResource::TextureView(match output {
+                    Output::Picture { rgba, .. } => rgba.view(),
+                    Output::Activation(_) => unused.rgba(),
+                }),
+                BindingResource::TextureView(base.map_or(unused.sampled(), Activation::view)),
+                BindingResource::TextureView(planes[0]),
+                BindingResource::TextureView(planes[1]),
+                BindingResource::TextureView(planes[2]),
+                match input {
+                    Input::Planes(planes) => planes.matrix().as_entire_binding(),
+                    Input::Activation(_) => unused.matrix().as_entire_binding(),
+                },
             ];
             bind(gpu, &pipeline, &resources)
         });
-        Self { pipeline, bindings, grid: y.size().grid(CONV3X3_TILE, layer.slices()) }
+        let tile = (height * CONV3X3_ROWS[usize::from(kernel.tall)], CONV3X3_TILE);
+        Self { name: CONV3X3.name, pipeline, bindings, grid: size.grid(tile, layer.slices()) }
     }
 
-    /// (C·s², H, W) -> (C, s·H, s·W).
+    /// Planes to RGB minus the mean that they were written with: (1 layer, H, W), the fourth channel the quantiser.
     ///
     /// # Panics
-    /// If groups or sizes do not fit together.
-    pub fn pixel_shuffle(gpu: &Gpu, c: usize, s: usize, [x, y]: [&Activation; 2]) -> Self {
-        assert!(x.groups() == (c * s * s).div_ceil(4) && y.groups() == c.div_ceil(4));
-        assert!(y.size() == Size { h: x.size().h * s, w: x.size().w * s });
-        let pipeline = gpu.pipeline(PIXEL_SHUFFLE, &[("S", s as f64), ("C", c as f64)]);
-        let resources = [
-            x.uniform().as_entire_binding(),
-            y.uniform().as_entire_binding(),
-            x.buffer().as_entire_binding(),
-            y.buffer().as_entire_binding(),
-        ];
-        let bindings = bind(gpu, &pipeline, &resources);
-        Self::new(pipeline, bindings, y.size().grid(PIXEL_TILE, y.groups()))
-    }
-
-    /// Planes to RGB minus the mean that they were written with: (1 group, H, W), the fourth channel zero.
-    ///
-    /// # Panics
-    /// If groups or sizes do not fit together.
+    /// If layers or sizes do not fit together.
     pub fn yuv_rgb(gpu: &Gpu, planes: &Planes, rgb: &Activation) -> Self {
-        assert!(rgb.groups() == 1 && rgb.size() == planes.size());
-        let pipeline = gpu.pipeline(YUV_RGB, &[]);
-        let [luma, cb, cr] = planes.textures().each_ref().map(|t| t.create_view(&Default::default()));
+        assert!(rgb.layers() == 1 && rgb.size() == planes.size());
+        let pipeline = gpu.pipeline(YUV_RGB, rgb.precision(), &[]);
+        let [luma, cb, cr] = planes.views();
         let resources = [
             rgb.uniform().as_entire_binding(),
-            BindingResource::TextureView(&luma),
-            BindingResource::TextureView(&cb),
-            BindingResource::TextureView(&cr),
+            BindingResource::TextureView(luma),
+            BindingResource::TextureView(cb),
+            BindingResource::TextureView(cr),
             planes.matrix().as_entire_binding(),
-            rgb.buffer().as_entire_binding(),
+            BindingResource::TextureView(rgb.view()),
         ];
         let bindings = bind(gpu, &pipeline, &resources);
-        Self::new(pipeline, bindings, rgb.size().grid(PIXEL_TILE, 1))
+        Self::new(YUV_RGB, pipeline, bindings, rgb.size().grid((PIXEL_TILE, PIXEL_TILE), 1))
     }
 
-    /// `rgba = round(255 * clamp(bicubic(x) + mean + pixel_shuffle(residual)?))`, upscaled by `s`.
+    /// `rgba = round(255 * clamp(bicubic(x) + mean))`, upscaled by `s`.
     ///
     /// # Panics
-    /// If groups or sizes do not fit together.
-    pub fn bicubic(
-        gpu: &Gpu,
-        s: usize,
-        mean: [f32; 3],
-        x: &Activation,
-        residual: Option<&Activation>,
-        rgba: &Rgba,
-    ) -> Self {
-        assert!(x.groups() == 1 && residual.is_none_or(|r| r.groups() == (3 * s * s).div_ceil(4)));
-        assert!(rgba.size() == Size { h: x.size().h * s, w: x.size().w * s });
+    /// If layers or sizes do not fit together.
+    pub fn bicubic(gpu: &Gpu, s: usize, mean: [f32; 3], x: &Activation, rgba: &Rgba) -> Self {
+        assert!(rgba.size() == x.size().times(s));
         let pipeline = gpu.pipeline(
             BICUBIC,
+            x.precision(),
             &[
                 ("S", s as f64),
-                ("RESIDUAL", flag(residual.is_some())),
                 ("MEAN_R", f64::from(mean[0])),
                 ("MEAN_G", f64::from(mean[1])),
                 ("MEAN_B", f64::from(mean[2])),
@@ -154,12 +252,11 @@ impl Pass {
         );
         let resources = [
             x.uniform().as_entire_binding(),
-            x.buffer().as_entire_binding(),
-            residual.unwrap_or(x).buffer().as_entire_binding(),
-            BindingResource::TextureView(&rgba.texture().create_view(&Default::default())),
+            BindingResource::TextureView(x.view()),
+            BindingResource::TextureView(rgba.view()),
         ];
         let bindings = bind(gpu, &pipeline, &resources);
-        Self::new(pipeline, bindings, rgba.size().grid(PIXEL_TILE, 1))
+        Self::new(BICUBIC, pipeline, bindings, rgba.size().grid((PIXEL_TILE, PIXEL_TILE), 1))
     }
 
     /// Records it, with the weights of buffer `current`.

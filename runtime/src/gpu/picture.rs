@@ -1,13 +1,13 @@
 //! A decoded picture on its way in, an upscaled one on its way out, each with the mapped buffer between it and us.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use bytemuck::bytes_of;
 use hone_model::Yuv420;
 use hone_model::arch::quantiser_input;
-use wgpu::{Buffer, BufferUsages, CommandEncoder, MapMode, Texture, TextureFormat, TextureUsages};
+use wgpu::{
+    Buffer, BufferUsages, CommandEncoder, MapMode, Texture, TextureFormat, TextureUsages, TextureView,
+};
 
+use super::mapped::Mapped;
 use super::{Gpu, Size};
 use crate::Error;
 
@@ -39,52 +39,17 @@ fn layout(offset: usize, pitch: usize) -> wgpu::TexelCopyBufferLayout {
     }
 }
 
-/// A buffer that is ours while mapped, and the device's in between.
-struct Mapped {
-    buffer: Buffer,
-    mode: MapMode,
-    ready: Arc<AtomicBool>,
-}
-
-impl Mapped {
-    fn new(gpu: &Gpu, bytes: usize, mode: MapMode) -> Result<Self, Error> {
-        let usage = match mode {
-            MapMode::Read => BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-            MapMode::Write => BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC,
-        };
-        gpu.fits(bytes as u64)?;
-        // What we write is ours first.
-        let ours = mode == MapMode::Write;
-        let descriptor =
-            wgpu::BufferDescriptor { label: None, size: bytes as u64, usage, mapped_at_creation: ours };
-        Ok(Self { buffer: gpu.device().create_buffer(&descriptor), mode, ready: Arc::new(ours.into()) })
-    }
-
-    /// Asks for the mapping; to be called once after what the device does with it was submitted.
-    fn map(&self) {
-        let ready = Arc::clone(&self.ready);
-        self.buffer.map_async(self.mode, .., move |result| ready.store(result.is_ok(), Ordering::Release));
-    }
-
-    /// # Errors
-    /// [`Error::Lost`] if it was not mapped.
-    fn take(&self, gpu: &Gpu) -> Result<(), Error> {
-        if self.ready.swap(false, Ordering::Acquire) {
-            Ok(())
-        } else {
-            Err(gpu.lost("a buffer could not be mapped".into()))
-        }
-    }
-}
-
 /// The planes of one decoded picture as textures, and how to read them.
 pub struct Planes {
     size: Size,
     textures: [Texture; 3],
+    views: [TextureView; 3],
     matrix: Buffer,
     upload: Mapped,
     /// Where each plane begins in `upload`; the matrix comes first.
     offsets: [usize; 3],
+    /// The `Size` of the shaders.
+    uniform: Buffer,
 }
 
 /// Bytes of the matrix at the start of an upload, rounded up so that planes begin where copies may.
@@ -103,12 +68,15 @@ impl Planes {
         let luma_end = MATRIX_BYTES + plane_bytes(size);
         let bytes = luma_end + 2 * plane_bytes(half);
         let upload = Mapped::new(gpu, bytes, MapMode::Write)?;
+        let textures = [size, half, half].map(|size| texture(gpu, size, TextureFormat::R8Unorm, usage));
         Ok(Self {
             size,
-            textures: [size, half, half].map(|size| texture(gpu, size, TextureFormat::R8Unorm, usage)),
+            views: textures.each_ref().map(|t| t.create_view(&Default::default())),
+            textures,
             matrix: gpu.buffer(64, BufferUsages::UNIFORM | BufferUsages::COPY_DST)?,
             upload,
             offsets: [MATRIX_BYTES, luma_end, luma_end + plane_bytes(half)],
+            uniform: gpu.uniform(bytes_of(&size.uniform()))?,
         })
     }
 
@@ -183,8 +151,12 @@ impl Planes {
         self.size
     }
 
-    pub(super) fn textures(&self) -> &[Texture; 3] {
-        &self.textures
+    pub(super) fn uniform(&self) -> &Buffer {
+        &self.uniform
+    }
+
+    pub(super) fn views(&self) -> [&TextureView; 3] {
+        self.views.each_ref()
     }
 
     pub(super) fn matrix(&self) -> &Buffer {
@@ -196,6 +168,7 @@ impl Planes {
 pub struct Rgba {
     size: Size,
     texture: Texture,
+    view: TextureView,
     readback: Mapped,
 }
 
@@ -205,13 +178,20 @@ impl Rgba {
     /// # Errors
     /// [`Error::Buffer`] if the device cannot hold it.
     pub fn new(gpu: &Gpu, size: Size) -> Result<Self, Error> {
+        gpu.fits_sides(size, 1)?;
         let readback = Mapped::new(gpu, pitch(4 * size.w) * size.h, MapMode::Read)?;
         let usage = TextureUsages::STORAGE_BINDING | TextureUsages::TEXTURE_BINDING | TextureUsages::COPY_SRC;
-        Ok(Self { size, texture: texture(gpu, size, TextureFormat::Rgba8Unorm, usage), readback })
+        let texture = texture(gpu, size, TextureFormat::Rgba8Unorm, usage);
+        let view = texture.create_view(&Default::default());
+        Ok(Self { size, texture, view, readback })
     }
 
     pub(super) fn size(&self) -> Size {
         self.size
+    }
+
+    pub(super) fn view(&self) -> &TextureView {
+        &self.view
     }
 
     pub(super) fn texture(&self) -> &Texture {

@@ -1,11 +1,13 @@
-//! The network for one picture size: its buffers and its dispatches, in order.
+//! The network for one picture size: its textures and its dispatches, in order.
 
 use std::sync::Arc;
 
 use hone_model::arch::RGB_MEAN;
-use hone_model::{Arch, Base, Op};
+use hone_model::{Arch, Base};
 
-use super::{Activation, Conv3x3, Gpu, Pass, Planes, Rgba, Size, WeightsBuffer, WeightsLayout};
+use super::pass::{Input, Kernel, Output};
+use super::program::{last_reads, program};
+use super::{Activation, Conv3x3, Gpu, Pass, Planes, Precision, Rgba, Size, WeightsBuffer, WeightsLayout};
 use crate::{Error, Mode};
 
 /// Frames that may be under way at once: while the device computes one, the next is uploaded.
@@ -23,134 +25,107 @@ pub(super) struct Plan {
 pub(super) struct Slot {
     pub planes: Planes,
     pub rgba: Rgba,
-    yuv_rgb: Pass,
+    head: Pass,
     tail: Pass,
+    yuv_rgb: Pass,
     bicubic: Pass,
 }
 
-/// Activations that no later operation reads, to be used again.
+/// Activations that no later step reads, to be used again.
 #[derive(Default)]
 struct Pool(Vec<Activation>);
 
 impl Pool {
-    fn take(&mut self, gpu: &Gpu, size: Size, channels: usize) -> Result<Activation, Error> {
-        let fits = |a: &Activation| a.size() == size && a.groups() == channels.div_ceil(4);
-        match self.0.iter().position(fits) {
+    fn take(
+        &mut self,
+        gpu: &Gpu,
+        precision: Precision,
+        size: Size,
+        layers: usize,
+    ) -> Result<Activation, Error> {
+        match self.0.iter().position(|a| a.size() == size && a.layers() == layers) {
             Some(i) => Ok(self.0.swap_remove(i)),
-            None => Activation::new(gpu, size, channels),
+            None => Activation::new(gpu, precision, size, 4 * layers),
         }
     }
-}
-
-/// For each value, the index of the last operation that reads it.
-fn last_reads(ops: &[Op]) -> Vec<usize> {
-    let mut last = vec![0; ops.len() + 1];
-    for (i, op) in ops.iter().enumerate() {
-        match *op {
-            Op::Conv3x3 { src, add, .. } => {
-                last[src] = i;
-                if let Some(add) = add {
-                    last[add] = i;
-                }
-            }
-            Op::PixelShuffle { src, .. } => last[src] = i,
-        }
-    }
-    last
 }
 
 impl Plan {
     /// Allocates all that a frame of `size` needs.
     ///
     /// # Errors
-    /// [`Error::Buffer`] if the device cannot hold it, [`Error::Lost`] if it failed.
+    /// [`Error::Buffer`] or [`Error::Texture`] if the device cannot hold it, [`Error::Lost`] if it failed.
     pub fn new(
         gpu: &Gpu,
+        kernel: Kernel,
         arch: Arch,
         layout: &WeightsLayout,
         weights: [&WeightsBuffer; 2],
         size: Size,
     ) -> Result<Self, Error> {
-        let s = arch.scale();
-        let input = Activation::new(gpu, size, 4)?;
-
-        let mut ops = arch.ops();
-        // The last shuffle of a network with a bicubic base is done where the base is added.
-        if arch.base() == Base::Bicubic && matches!(ops.last(), Some(Op::PixelShuffle { .. })) {
-            ops.pop();
+        let steps = program(arch);
+        let (base, last) = (arch.base() == Base::Bicubic, steps.len() - 1);
+        let mut last_reads = last_reads(&steps);
+        if base {
+            // The tail adds the upscale of the RGB that the head keeps beside its output.
+            last_reads[1] = last;
         }
-        let last_reads = last_reads(&ops);
-        let mut body = Vec::with_capacity(ops.len());
-        let mut channels = vec![4];
-        let mut values = vec![Some(input.clone())];
+        let mut values: Vec<Option<Activation>> = vec![None];
         let mut pool = Pool::default();
+        let mut body = Vec::with_capacity(last - 1);
+        let mut first = None;
         let held = |values: &[Option<Activation>], i: usize| -> Activation {
             values[i].clone().expect("a value is kept until its last read")
         };
-        for (i, op) in ops.iter().enumerate() {
-            let (pass, y, c) = match *op {
-                Op::Conv3x3 { layer, src, relu, add, scale } => {
-                    let x = held(&values, src);
-                    let layer = &layout.layers[layer];
-                    let y = pool.take(gpu, x.size(), layer.cout())?;
-                    let add = add.map(|add| held(&values, add));
-                    let conv = Conv3x3 { relu, scale };
-                    (Pass::conv3x3(gpu, conv, layer, weights, [&x, &y], add.as_ref()), y, layer.cout())
-                }
-                Op::PixelShuffle { src, s } => {
-                    let x = held(&values, src);
-                    let c = channels[src] / (s * s);
-                    let y = pool.take(gpu, Size { h: x.size().h * s, w: x.size().w * s }, c)?;
-                    (Pass::pixel_shuffle(gpu, c, s, [&x, &y]), y, c)
-                }
-            };
-            body.push(pass);
-            channels.push(c);
+        let pass = |i: usize, input: Input, output: Output, add: Option<&Activation>| {
+            let step = &steps[i];
+            let conv = Conv3x3 { relu: step.relu, scale: step.scale };
+            let layer = (step.layer, &layout.layers[step.layer]);
+            Pass::conv3x3(gpu, kernel, conv, layer, weights, (input, output), add)
+        };
+        for (i, step) in steps[..last].iter().enumerate() {
+            let src = if i == 0 { size } else { held(&values, step.src).size() };
+            let kept = usize::from(i == 0 && base);
+            let layers = layout.layers[step.layer].sub_groups + kept;
+            let y = pool.take(gpu, kernel.precision, src.times(step.shuffle), layers)?;
+            if i > 0 {
+                let (x, add) = (held(&values, step.src), step.add.map(|add| held(&values, add)));
+                body.push(pass(i, Input::Activation(&x), Output::Activation(&y), add.as_ref()));
+            }
+            first.get_or_insert_with(|| y.clone());
             values.push(Some(y));
-            // The input is kept for the base.
-            for (value, _) in values.iter_mut().zip(&last_reads).skip(1).filter(|(_, last)| **last == i) {
+            for (value, _) in values.iter_mut().zip(&last_reads).filter(|(_, last)| **last == i) {
                 pool.0.extend(value.take());
             }
         }
-        let output = held(&values, ops.len());
+
+        let x = held(&values, steps[last].src);
+        let first = first.expect("a network has a head before its tail");
+        let rgb = Activation::new(gpu, Precision::F32, size, 4)?;
         let slot = || {
             let planes = Planes::new(gpu, size)?;
-            let rgba = Rgba::new(gpu, Size { h: size.h * s, w: size.w * s })?;
-            let yuv_rgb = Pass::yuv_rgb(gpu, &planes, &input);
-            let tail = match arch.base() {
-                Base::Bicubic => Pass::bicubic(gpu, s, RGB_MEAN, &input, Some(&output), &rgba),
-                // The output has its size already: at scale 1 the upscale is the output plus the mean.
-                Base::Mean => Pass::bicubic(gpu, 1, RGB_MEAN, &output, None, &rgba),
-            };
-            let bicubic = Pass::bicubic(gpu, s, RGB_MEAN, &input, None, &rgba);
-            Ok(Arc::new(Slot { planes, rgba, yuv_rgb, tail, bicubic }))
+            let rgba = Rgba::new(gpu, size.times(arch.scale()))?;
+            let output = Output::Picture { rgba: &rgba, base: base.then_some(&first), mean: RGB_MEAN };
+            Ok(Arc::new(Slot {
+                head: pass(0, Input::Planes(&planes), Output::Activation(&first), None),
+                tail: pass(last, Input::Activation(&x), output, None),
+                yuv_rgb: Pass::yuv_rgb(gpu, &planes, &rgb),
+                bicubic: Pass::bicubic(gpu, arch.scale(), RGB_MEAN, &rgb, &rgba),
+                planes,
+                rgba,
+            }))
         };
         let slots = [slot()?, slot()?];
         gpu.check()?;
         Ok(Self { size, slots, body })
     }
 
-    /// Records one frame of slot `slot` with the weights of buffer `current`.
-    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, slot: &Slot, mode: Mode, current: usize) {
-        let mut compute = encoder.begin_compute_pass(&Default::default());
-        slot.yuv_rgb.encode(&mut compute, current);
-        match mode {
-            Mode::Network => {
-                self.body.iter().chain([&slot.tail]).for_each(|pass| pass.encode(&mut compute, current));
-            }
-            Mode::Bicubic => slot.bicubic.encode(&mut compute, current),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_lives_to_its_last_read() {
-        let arch: Arch = "live-1x8-x2".parse().unwrap();
-        // head, conv, conv + head, conv + head, tail, shuffle: the head is read by the fourth operation last
-        assert_eq!(last_reads(&arch.ops()), [0, 3, 2, 3, 4, 5, 0]);
+    /// The dispatches of one frame, in order.
+    pub fn passes<'a>(&'a self, slot: &'a Slot, mode: Mode) -> impl Iterator<Item = &'a Pass> {
+        let (first, body, last) = match mode {
+            Mode::Network => (&slot.head, &self.body[..], &slot.tail),
+            Mode::Bicubic => (&slot.yuv_rgb, &[][..], &slot.bicubic),
+        };
+        std::iter::once(first).chain(body).chain(std::iter::once(last))
     }
 }

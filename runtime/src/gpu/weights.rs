@@ -1,11 +1,11 @@
-//! Where the weights of each layer lie in one buffer, as `conv3x3.wgsl` reads them.
+//! Where the weights of each layer lie, as `conv3x3.wgsl` reads them.
 
 use bytemuck::cast_slice;
 use hone_model::Layer;
 use hone_wgsl::{CONV3X3_OUT_GROUPS_MAX, CONV3X3_UNIFORM_BYTES};
-use wgpu::{Buffer, BufferUsages};
+use wgpu::{Buffer, BufferUsages, Texture, TextureUsages};
 
-use super::Gpu;
+use super::{Gpu, Kernel};
 use crate::Error;
 
 /// Where a binding may start: WebGPU's guaranteed alignment of uniform and storage offsets.
@@ -13,45 +13,58 @@ const ALIGN: usize = 256;
 /// Floats in a matrix of 4 input by 4 output channels.
 const MATRIX: usize = 16;
 
-/// One layer: slices of `1 + 9 * in_groups * out_groups` matrices.
+/// One layer: slices of `1 + 3 * in_groups` rows of `3 * out_groups` matrices.
 #[derive(Clone, Debug)]
 pub struct LayerLayout {
     layer: Layer,
+    /// Factor of the pixel shuffle that follows.
+    pub shuffle: usize,
     /// Bytes before its first slice.
     pub offset: usize,
     /// Input channels over four.
     pub in_groups: usize,
     /// Groups of four output channels that a thread computes.
     pub out_groups: usize,
-    /// Output channels over four.
-    pub groups: usize,
+    /// Groups of four channels after the shuffle.
+    pub sub_groups: usize,
 }
 
 impl LayerLayout {
-    fn new(layer: Layer, offset: usize) -> Self {
-        let groups = layer.cout.div_ceil(4);
+    fn new(layer: Layer, shuffle: usize, offset: usize) -> Self {
+        let subpixels = shuffle * shuffle;
+        let sub_groups = (layer.cout / subpixels).div_ceil(4);
+        let groups = sub_groups * subpixels;
         // The fewest slices, filled evenly: 6 groups are 3 + 3, not 4 + 2.
         let out_groups = groups.div_ceil(groups.div_ceil(CONV3X3_OUT_GROUPS_MAX));
-        Self { in_groups: layer.cin.div_ceil(4), out_groups, groups, offset, layer }
+        Self { in_groups: layer.cin.div_ceil(4), out_groups, sub_groups, shuffle, offset, layer }
     }
 
     /// Workgroups in z.
     pub fn slices(&self) -> usize {
-        self.groups.div_ceil(self.out_groups)
+        (self.sub_groups * self.shuffle * self.shuffle).div_ceil(self.out_groups)
     }
 
-    /// Output channels.
-    pub fn cout(&self) -> usize {
-        self.layer.cout
+    /// Output channels after the shuffle.
+    pub fn channels(&self) -> usize {
+        self.layer.cout / (self.shuffle * self.shuffle)
     }
 
-    fn slice_matrices(&self) -> usize {
-        1 + 9 * self.in_groups * self.out_groups
+    fn slice_rows(&self) -> usize {
+        1 + 3 * self.in_groups
+    }
+
+    fn row(&self) -> usize {
+        3 * self.out_groups * MATRIX
+    }
+
+    /// Columns and rows of four floats.
+    fn texels(&self) -> [usize; 2] {
+        [self.row() / 4, self.slices() * self.slice_rows()]
     }
 
     /// Bytes of all slices.
     pub fn bytes(&self) -> usize {
-        self.slices() * self.slice_matrices() * MATRIX * 4
+        self.slices() * self.slice_rows() * self.row() * 4
     }
 
     /// Whether they fit into uniform memory.
@@ -61,22 +74,25 @@ impl LayerLayout {
 
     /// Writes (Cout, Cin, 3, 3) weights and Cout biases into `packed`, which covers the whole buffer.
     fn pack(&self, weight: &[f32], bias: &[f32], packed: &mut [f32]) {
-        let slice_of = |co: usize| {
-            let (group, lane) = (co / 4, co % 4);
-            let at = self.offset / 4 + group / self.out_groups * self.slice_matrices() * MATRIX;
-            (at, group % self.out_groups, lane)
+        // Where a slice begins, which of its groups, and which channel of that.
+        let place = |co: usize| {
+            // The shuffle has the subpixel innermost in the channel; here it is outermost.
+            let (c, subpixel) = (co / (self.shuffle * self.shuffle), co % (self.shuffle * self.shuffle));
+            let group = subpixel * self.sub_groups + c / 4;
+            let at = self.offset / 4 + group / self.out_groups * self.slice_rows() * self.row();
+            (at, group % self.out_groups, c % 4)
         };
         for (co, b) in bias.iter().enumerate() {
-            let (at, group, lane) = slice_of(co);
+            let (at, group, lane) = place(co);
             packed[at + group * 4 + lane] = *b;
         }
         for (k, v) in weight.iter().enumerate() {
             let (co, ci, tap) = (k / 9 / self.layer.cin, k / 9 % self.layer.cin, k % 9);
-            // The shader walks columns first: it keeps one column of six inputs and slides down it.
-            let step = tap % 3 * 3 + tap / 3;
-            let (at, group, lane) = slice_of(co);
-            let matrix = 1 + (ci / 4 * 9 + step) * self.out_groups + group;
-            packed[at + matrix * MATRIX + ci % 4 * 4 + lane] = *v;
+            let (at, group, lane) = place(co);
+            // The shader walks columns of taps first: it keeps a column of pixels and slides down it.
+            let row = 1 + ci / 4 * 3 + tap % 3;
+            let matrix = group * 3 + tap / 3;
+            packed[at + row * self.row() + matrix * MATRIX + ci % 4 * 4 + lane] = *v;
         }
     }
 }
@@ -90,13 +106,13 @@ pub struct WeightsLayout {
 }
 
 impl WeightsLayout {
-    /// Lays layers out one after the other.
-    pub fn new(layers: Vec<Layer>) -> Self {
+    /// Lays layers out one after the other, each with the factor of the pixel shuffle that follows it.
+    pub fn new(layers: Vec<(Layer, usize)>) -> Self {
         let mut offset = 0;
         let layers = layers
             .into_iter()
-            .map(|layer| {
-                let layout = LayerLayout::new(layer, offset);
+            .map(|(layer, shuffle)| {
+                let layout = LayerLayout::new(layer, shuffle, offset);
                 offset += layout.bytes().next_multiple_of(ALIGN);
                 layout
             })
@@ -122,25 +138,60 @@ impl WeightsLayout {
 }
 
 /// Packed weights on the device.
-pub struct WeightsBuffer(Buffer);
+pub struct WeightsBuffer {
+    buffer: Buffer,
+    /// The same, layer by layer, where textures are what the device reads best.
+    textures: Vec<Texture>,
+}
 
 impl WeightsBuffer {
     /// All zeros.
     ///
     /// # Errors
     /// [`Error::Buffer`] if the device cannot hold them.
-    pub fn new(gpu: &Gpu, layout: &WeightsLayout) -> Result<Self, Error> {
+    pub fn new(gpu: &Gpu, kernel: Kernel, layout: &WeightsLayout) -> Result<Self, Error> {
         let usage = BufferUsages::UNIFORM | BufferUsages::STORAGE | BufferUsages::COPY_DST;
-        Ok(Self(gpu.buffer(layout.bytes as u64, usage)?))
+        let buffer = gpu.buffer(layout.bytes as u64, usage)?;
+        let side_max = gpu.device().limits().max_texture_dimension_2d as usize;
+        // Where a layer has too many rows for a texture, all are read from the buffer.
+        let fits = kernel.tall && layout.layers.iter().all(|layer| layer.texels()[1] <= side_max);
+        let texture = |layer: &LayerLayout| {
+            let [w, h] = layer.texels();
+            gpu.device().create_texture(&wgpu::TextureDescriptor {
+                label: None,
+                size: wgpu::Extent3d { width: w as u32, height: h as u32, depth_or_array_layers: 1 },
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format: wgpu::TextureFormat::Rgba32Float,
+                usage: TextureUsages::STORAGE_BINDING | TextureUsages::COPY_DST,
+                view_formats: &[],
+            })
+        };
+        let textures = if fits { layout.layers.iter().map(texture).collect() } else { Vec::new() };
+        Ok(Self { buffer, textures })
     }
 
     /// Uploads what [`WeightsLayout::pack`] made: in order with the frames that are submitted before and after.
-    pub fn write(&self, gpu: &Gpu, packed: &[f32]) {
-        gpu.queue().write_buffer(&self.0, 0, cast_slice(packed));
+    pub fn write(&self, gpu: &Gpu, layout: &WeightsLayout, packed: &[f32]) {
+        gpu.queue().write_buffer(&self.buffer, 0, cast_slice(packed));
+        for (texture, layer) in self.textures.iter().zip(&layout.layers) {
+            let texels = wgpu::TexelCopyBufferLayout {
+                offset: layer.offset as u64,
+                bytes_per_row: Some(4 * layer.row() as u32),
+                rows_per_image: None,
+            };
+            let bytes = cast_slice(packed);
+            gpu.queue().write_texture(texture.as_image_copy(), bytes, texels, texture.size());
+        }
     }
 
     pub(super) fn buffer(&self) -> &Buffer {
-        &self.0
+        &self.buffer
+    }
+
+    pub(super) fn texture(&self, layer: usize) -> Option<&Texture> {
+        self.textures.get(layer)
     }
 }
 
@@ -157,20 +208,29 @@ mod tests {
         for (cout, out_groups, slices) in
             [(3, 1, 1), (8, 2, 1), (12, 3, 1), (16, 4, 1), (24, 3, 2), (27, 4, 2), (48, 4, 3), (64, 4, 4)]
         {
-            let layout = LayerLayout::new(layer(16, cout), 0);
+            let layout = LayerLayout::new(layer(16, cout), 1, 0);
             assert_eq!((layout.out_groups, layout.slices()), (out_groups, slices), "{cout}");
         }
     }
 
     #[test]
     fn sixty_four_to_sixty_four_is_the_first_in_storage() {
-        assert!(LayerLayout::new(layer(32, 32), 0).in_uniform());
-        assert!(!LayerLayout::new(layer(64, 64), 0).in_uniform());
+        assert!(LayerLayout::new(layer(32, 32), 1, 0).in_uniform());
+        assert!(!LayerLayout::new(layer(64, 64), 1, 0).in_uniform());
+    }
+
+    #[test]
+    fn a_shuffle_puts_subpixels_outermost() {
+        // 27 channels are 3 colours of 9 subpixels: each subpixel has a group of its own.
+        let layout = LayerLayout::new(layer(8, 27), 3, 0);
+        assert_eq!((layout.sub_groups, layout.out_groups, layout.slices(), layout.channels()), (1, 3, 3, 3));
+        let layout = LayerLayout::new(layer(8, 32), 2, 0);
+        assert_eq!((layout.sub_groups, layout.out_groups, layout.slices(), layout.channels()), (2, 4, 2, 8));
     }
 
     #[test]
     fn every_parameter_has_its_own_place() {
-        let layers = WeightsLayout::new(vec![layer(3, 8), layer(8, 27)]);
+        let layers = WeightsLayout::new(vec![(layer(3, 8), 1), (layer(8, 27), 3), (layer(8, 32), 2)]);
         for layout in &layers.layers {
             let (cin, cout) = (layout.layer.cin, layout.layer.cout);
             let weight: Vec<f32> = (1..=9 * cin * cout).map(|v| v as f32).collect();

@@ -1,23 +1,21 @@
-// bicubic: rgba = round(255 * clamp(bicubic(x) + mean + pixel_shuffle(residual)?)), the end of every frame
-// Shapes  x (1,HP,WP) vec4 f32, RGB minus mean | residual (groups of 3*S*S,HP,WP) vec4 f32 | rgba (S*H,S*W) rgba8unorm
+// bicubic: rgba = round(255 * clamp(bicubic(x) + mean)), the frame without the network
+// Shapes  x (1 layer) rgba32float with a border, RGB minus mean | rgba (S*H,S*W) rgba8unorm
 // Launch  grid (ceil(S*W/8), ceil(S*H/8), 1)  workgroup 8x8, one output pixel a thread
 // Limits  S 1 to 4; at S = 1 it is x itself
-// Cost    about 160*S*S*H*W flop; 16*H*W + 4*S*S*H*W B, and 12*S*S*H*W B more with RESIDUAL
-// Oracle  model/src/reference/bicubic.rs, pixel_shuffle.rs | Cases parity/src/cases/bicubic.rs
+// Cost    about 160*S*S*H*W flop; 16*H*W + 4*S*S*H*W B
+// Oracle  model/src/reference/bicubic.rs | Cases parity/src/cases/bicubic.rs
 
-// Pixel (i, j) of group g is at (g*HP + i+1)*WP + j+1 (see conv3x3).
-struct Size { w: u32, h: u32, wp: u32, hp: u32 }
+// Pixel (i, j) is at texel (j+1, i+1) (see conv3x3).
+struct Size { w: u32, h: u32 }
 
 override S: u32;
-override RESIDUAL: bool;
 override MEAN_R: f32;
 override MEAN_G: f32;
 override MEAN_B: f32;
 
 @group(0) @binding(0) var<uniform> size: Size;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(3) var rgba: texture_storage_2d<rgba8unorm, write>;
+@group(0) @binding(1) var x: texture_storage_2d_array<rgba32float, read>;
+@group(0) @binding(2) var rgba: texture_storage_2d<rgba8unorm, write>;
 
 // Weights of the taps at floor-1 to floor+2 for a centre `t` in 0..1 after floor: Keys 1981, eq. 15, a = -1/2.
 fn keys(t: f32) -> vec4<f32> {
@@ -32,19 +30,13 @@ fn keys(t: f32) -> vec4<f32> {
 
 // The pixel at (i, j), with the edge repeated.
 fn pixel(i: i32, j: i32) -> vec3<f32> {
-    let row = u32(clamp(i, 0, i32(size.h) - 1));
-    let col = u32(clamp(j, 0, i32(size.w) - 1));
-    return x[(row + 1u) * size.wp + col + 1u].xyz;
+    let at = clamp(vec2(j, i), vec2(0), vec2(i32(size.w), i32(size.h)) - 1) + 1;
+    return textureLoad(x, at, 0).xyz;
 }
 
 fn line(i: i32, j: i32, weights: vec4<f32>) -> vec3<f32> {
     return weights.x * pixel(i, j) + weights.y * pixel(i, j + 1) + weights.z * pixel(i, j + 2)
         + weights.w * pixel(i, j + 3);
-}
-
-fn shuffled(c: u32, i: u32, j: u32) -> f32 {
-    let channel = (c * S + i % S) * S + j % S;
-    return residual[(channel / 4u * size.hp + i / S + 1u) * size.wp + j / S + 1u][channel % 4u];
 }
 
 @compute @workgroup_size(8, 8)
@@ -69,9 +61,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             + row_weights.w * line(first.x + 3, first.y, col_weights);
     }
     rgb += vec3(MEAN_R, MEAN_G, MEAN_B);
-    if RESIDUAL {
-        rgb += vec3(shuffled(0u, i, j), shuffled(1u, i, j), shuffled(2u, i, j));
-    }
     // Rounded here: a store may be off by more than half a code value.
     let codes = floor(clamp(rgb, vec3(0.0), vec3(1.0)) * 255.0 + 0.5);
     textureStore(rgba, vec2(j, i), vec4(codes / 255.0, 1.0));

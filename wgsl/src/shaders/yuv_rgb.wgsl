@@ -1,12 +1,12 @@
-// yuv_rgb: decoded 4:2:0 planes to RGB at luma size; the matrix may subtract a mean; the quantiser as fourth channel
-// Shapes  luma (H,W) | cb, cr (H/2,W/2) r8unorm | rgb (1,HP,WP) vec4 f32, the fourth channel the same everywhere
+// yuv_rgb: decoded 4:2:0 planes to RGB at luma size, for bicubic.wgsl; the matrix may subtract a mean; the quantiser as fourth channel
+// Shapes  luma (H,W) | cb, cr (H/2,W/2) r8unorm | rgb (1 layer) rgba32float with a border, the fourth channel the same everywhere
 // Launch  grid (ceil(W/8), ceil(H/8), 1)  workgroup 8x8, one pixel a thread
 // Limits  W, H even
 // Cost    about 40*H*W flop; 1.5*H*W + 16*H*W B
 // Oracle  model/src/reference/yuv_rgb.rs | Cases parity/src/cases/yuv_rgb.rs
 
-// Pixel (i, j) is at (i+1)*WP + j+1: the border is zero and never written (see conv3x3).
-struct Size { w: u32, h: u32, wp: u32, hp: u32 }
+// Pixel (i, j) is at texel (j+1, i+1): the border is zero and never written (see conv3x3).
+struct Size { w: u32, h: u32 }
 
 @group(0) @binding(0) var<uniform> size: Size;
 @group(0) @binding(1) var luma: texture_2d<f32>;
@@ -14,7 +14,7 @@ struct Size { w: u32, h: u32, wp: u32, hp: u32 }
 @group(0) @binding(3) var cr: texture_2d<f32>;
 // Rows R, G, B and quantiser over (Y, Cb, Cr, 1), for samples that the texture unit has divided by 255.
 @group(0) @binding(4) var<uniform> input_from_yuv: mat4x4<f32>;
-@group(0) @binding(5) var<storage, read_write> rgb: array<vec4<f32>>;
+@group(0) @binding(5) var rgb: texture_storage_2d_array<rgba32float, write>;
 
 fn chroma(row: u32, col: u32) -> vec2<f32> {
     return vec2(textureLoad(cb, vec2(col, row), 0).x, textureLoad(cr, vec2(col, row), 0).x);
@@ -36,5 +36,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let c = 0.75 * at_near + 0.25 * at_far;
 
     let yuv = vec4(textureLoad(luma, id.xy, 0).x, c, 1.0);
-    rgb[(id.y + 1u) * size.wp + id.x + 1u] = yuv * input_from_yuv;
+    textureStore(rgb, id.xy + 1u, 0, yuv * input_from_yuv);
 }
