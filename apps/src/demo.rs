@@ -110,7 +110,7 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     let viewer_client = Client::connect(&client_config, &address).await?;
     let sink = Measure::new(&options.out, plan, shared.clone())?;
     let viewer_options =
-        viewer::Options { target: options.device.into(), every_frame: true, fall_back: false };
+        viewer::Options { target: options.device.into(), every_frame: true, ..Default::default() };
     let (monitor, never) = (Arc::new(Monitor::default()), Arc::new(AtomicBool::new(false)));
     let viewing = async {
         let result = viewer::run(&viewer_client, STREAM, viewer_options, sink, &monitor, &never).await;

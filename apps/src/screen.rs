@@ -4,8 +4,8 @@ use hone_media::decode::{self, Decoder};
 use hone_media::frame::{Colour, Frame};
 use hone_model::update::{self, Header, UpdateError};
 use hone_model::{Arch, Origin, Published};
-use hone_runtime::gpu::Gpu;
-use hone_runtime::{Mode, Options, Output, Preference, Upscaler};
+use hone_runtime::gpu::{Gpu, PassTime};
+use hone_runtime::{Mode, Options, Output, Preference, Upscaler, Variant};
 
 use crate::picture;
 
@@ -37,7 +37,11 @@ impl From<Preference> for Target {
 }
 
 impl Target {
-    fn upscaler(&self, arch: Arch) -> Result<Upscaler, hone_runtime::Error> {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn upscaler(&self, arch: Arch) -> Result<Upscaler, hone_runtime::Error> {
         match &self.gpu {
             Some(gpu) => Upscaler::on(gpu.clone(), arch, &self.options),
             None => Upscaler::new(arch, &self.options),
@@ -68,17 +72,34 @@ impl Screen {
         })
     }
 
-    /// Changes the device; weights and decoder stay. If the new one cannot be opened, so does the device.
+    /// Changes the device; weights and decoder stay. If the new one does not take the weights, so does the device.
     ///
     /// # Errors
     /// What the device says.
-    pub fn reopen(&mut self, target: &Target) -> Result<(), hone_runtime::Error> {
-        let mut upscaler = target.upscaler(self.held.arch())?;
+    pub fn adopt(&mut self, mut upscaler: Upscaler) -> Result<(), hone_runtime::Error> {
         if self.upscaler.has_weights() {
             upscaler.set_weights(&self.held.weights())?;
         }
         self.upscaler = upscaler;
         Ok(())
+    }
+
+    /// How the GPU computes; none on the CPU.
+    pub fn variant(&self) -> Option<Variant> {
+        self.upscaler.variant()
+    }
+
+    /// Starts to time the passes of frames, where the device can.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn time_passes(&mut self) -> Result<(), hone_runtime::Error> {
+        self.upscaler.time_passes(true).map(drop)
+    }
+
+    /// Times of the last frame that was timed and is done; empty where the device cannot.
+    pub fn pass_times(&mut self) -> &[PassTime] {
+        self.upscaler.pass_times()
     }
 
     /// Takes a model update; the weights change between two frames.

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hone_apps::picture;
-use hone_apps::screen::Screen;
+use hone_apps::screen::{Screen, Target};
 use hone_apps::server::UPDATE_FORMAT;
 use hone_apps::viewer::{self, Files, Format, Monitor, Outputs, Received, Shown, Sink, State};
 use hone_media::encode::{self, Encoder, Packet};
 use hone_media::frame::{Colour, I420, Matrix, Range};
 use hone_media::source::{Mp4Source, Source};
 use hone_model::{Arch, Origin, Published, Weights, update};
-use hone_runtime::{Mode, Preference, Upscaler};
+use hone_runtime::{Mode, Preference, Variant};
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
 use hone_transport::config::Trust;
 use hone_transport::{Client, EndpointConfig, Server, Track, hex};
@@ -114,14 +114,21 @@ impl Viewed {
 /// How a stream is viewed.
 #[derive(Default)]
 struct How {
-    device: Preference,
+    target: Target,
     live: bool,
     files: Files,
     break_at: Option<usize>,
 }
 
-fn how(device: Preference) -> How {
-    How { device, ..How::default() }
+fn how(target: impl Into<Target>) -> How {
+    How { target: target.into(), ..How::default() }
+}
+
+/// Any adapter, also one in software, without the time that choosing a variant takes.
+fn software() -> Target {
+    let device = Preference::Gpu { allow_software: true };
+    let options = hone_runtime::Options { device, variant: Some(Variant::F32), ..Default::default() };
+    Target { options, gpu: None }
 }
 
 fn rendition(size: (u32, u32)) -> Rendition {
@@ -169,7 +176,8 @@ async fn serve(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Viewed 
     let seen = Arc::new(Mutex::new(vec![]));
     let sink =
         Keep { seen: seen.clone(), outputs: Outputs::open(how.files).unwrap(), break_at: how.break_at };
-    let options = viewer::Options { target: how.device.into(), every_frame: !how.live, fall_back: true };
+    let options =
+        viewer::Options { target: how.target, every_frame: !how.live, fall_back: true, time_passes: true };
     let viewing = tokio::spawn({
         let monitor = monitor.clone();
         async move {
@@ -228,13 +236,13 @@ fn after_a_damaged_picture_nothing_is_shown_until_a_keyframe() {
     assert_eq!(clean.times(), times(&[&groups[0], &groups[1], &groups[2]]));
     assert_eq!(clean.states.last(), Some(&State::NoModel), "{:?}", clean.states);
 
-    // In turn: noise, a unit cut short, nothing at all, and another stream's picture.
+    // In turn: noise, a unit cut short, and nothing at all.
     let noise =
         |packet: &mut Packet| packet.data.iter_mut().skip(5).for_each(|byte| *byte = byte.wrapping_mul(7));
-    let cut = |packet: &mut Packet| packet.data.truncate(9);
-    let none = |packet: &mut Packet| packet.data.clear();
-    let damages: [(&str, &dyn Fn(&mut Packet)); 3] = [("noise", &noise), ("cut", &cut), ("none", &none)];
-    for (name, damage) in damages {
+    let cut: fn(&mut Packet) = |packet| packet.data.truncate(9);
+    let none: fn(&mut Packet) = |packet| packet.data.clear();
+    let damages: [fn(&mut Packet); 3] = [noise, cut, none];
+    for (name, damage) in ["noise", "cut", "none"].into_iter().zip(damages) {
         let mut damaged = groups.clone();
         damage(&mut damaged[0][4]);
         let viewed = view(&[], &damaged, how(Preference::Cpu));
@@ -281,8 +289,7 @@ fn weights_for_another_network_are_refused_and_the_video_goes_on() {
 
 #[test]
 fn a_device_that_is_lost_is_replaced_by_the_cpu() {
-    let software = Preference::Gpu { allow_software: true };
-    if let Err(error) = Upscaler::new(ARCH.parse().unwrap(), &software.into()) {
+    if let Err(error) = software().upscaler(ARCH.parse().unwrap()) {
         eprintln!("SKIPPED: {error}");
         return;
     }
@@ -290,7 +297,7 @@ fn a_device_that_is_lost_is_replaced_by_the_cpu() {
     let groups = [scene.group(0, 10)];
     let updates = [an_update(ARCH, 1.0)];
     let cpu = view(&updates, &groups, how(Preference::Cpu));
-    let viewed = view(&updates, &groups, How { break_at: Some(4), ..how(software) });
+    let viewed = view(&updates, &groups, How { break_at: Some(4), ..how(software()) });
     assert_eq!(viewed.times(), cpu.times());
     assert_eq!(viewed.backend, "cpu");
     let notice = viewed.notice.expect("a word on what happened");
@@ -403,9 +410,8 @@ fn reference_rgb(yuv: [f64; 3], (kr, kb): (f64, f64), range: Range) -> [f64; 3] 
 /// the reference in every matrix and range, on every device.
 #[test]
 fn colours_are_those_of_the_reference() {
-    let software = Preference::Gpu { allow_software: true };
-    for device in [Preference::Cpu, software] {
-        let mut screen = match Screen::new(ARCH.parse().unwrap(), device) {
+    for target in [Preference::Cpu.into(), software()] {
+        let mut screen = match Screen::new(ARCH.parse().unwrap(), target) {
             Ok(screen) => screen,
             Err(error) => {
                 eprintln!("SKIPPED: {error}");

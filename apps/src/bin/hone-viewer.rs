@@ -90,6 +90,7 @@ impl Cli {
         viewer::Options {
             target: Target { options, gpu: None },
             every_frame: self.every_frame,
+            time_passes: self.stats.is_some() || !self.headless,
             fall_back: !self.headless,
         }
     }

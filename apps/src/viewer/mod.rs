@@ -23,7 +23,7 @@ use crate::screen::{Screen, Target};
 use crate::server::{UPDATE_FORMAT, stopped};
 
 pub use log::Log;
-pub use monitor::{Monitor, ShownFrame, Stats, latency};
+pub use monitor::{Monitor, Pass, ShownFrame, Stats, latency};
 pub use outputs::{Files, Outputs};
 pub use pace::Playout;
 pub use state::{Facts, Link, State};
@@ -40,6 +40,8 @@ pub struct Options {
     /// Every frame in order, however late, and by the network, however slow: for measuring. Otherwise frames are
     /// shown at their media time, late ones are dropped, and a slow device steps down to bicubic.
     pub every_frame: bool,
+    /// Whether each pass on a GPU is timed, for the statistics: costs a little.
+    pub time_passes: bool,
     /// Whether the CPU takes over from any device that fails, also from one that was asked for by name.
     pub fall_back: bool,
 }

@@ -3,7 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hone_runtime::Mode;
+use hone_runtime::gpu::PassTime;
+use hone_runtime::{Mode, Variant};
 use serde::Serialize;
 
 use super::state::{Facts, Link, State};
@@ -23,6 +24,10 @@ pub struct Stats {
     pub state: Option<State>,
     /// What upscales: `cpu`, or the API and the adapter.
     pub backend: String,
+    /// How the GPU computes; null on the CPU.
+    pub variant: Option<String>,
+    /// Time of each pass of a frame on the GPU; empty on the CPU, and where the GPU tells no times.
+    pub passes: Vec<Pass>,
     /// Columns and rows shown; zeros before the first picture.
     pub width: u32,
     /// Rows.
@@ -61,6 +66,15 @@ pub struct Stats {
     pub updates: u64,
     /// Model updates refused since the start.
     pub updates_refused: u64,
+}
+
+/// One pass of a frame on the GPU.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pass {
+    /// Its place and its shader.
+    pub name: String,
+    /// Time on the device, ms.
+    pub ms: f64,
 }
 
 /// One frame as it was shown.
@@ -207,9 +221,19 @@ impl Monitor {
         });
     }
 
-    /// What upscales.
-    pub fn backend(&self, backend: &str) {
-        self.tell(|inner| backend.clone_into(&mut inner.stats.backend));
+    /// What upscales, and how, if that is a GPU.
+    pub fn backend(&self, backend: &str, variant: Option<Variant>) {
+        self.tell(|inner| {
+            backend.clone_into(&mut inner.stats.backend);
+            inner.stats.variant = variant.map(|variant| variant.to_string());
+            inner.stats.passes.clear();
+        });
+    }
+
+    /// The passes of a frame.
+    pub fn passes(&self, passes: &[PassTime]) {
+        let pass = |pass: &PassTime| Pass { name: pass.name.clone(), ms: pass.ms };
+        self.tell(|inner| inner.stats.passes = passes.iter().map(pass).collect());
     }
 
     /// An access unit came.

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use hone_media::decode::Holds;
 use hone_media::encode::Packet;
 use hone_media::frame::Frame;
-use hone_runtime::{Budget, Mode, Preference, wgpu};
+use hone_runtime::{Budget, Mode, Preference, Upscaler, wgpu};
 use hone_transport::Message;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -27,6 +28,21 @@ const SHOW_AT_LEAST: Duration = Duration::from_millis(500);
 /// A frame shown no later than this is in time: the viewer has caught up with the group in which it joined.
 const IN_TIME: Duration = Duration::from_millis(50);
 
+/// How often the passes of a frame are read from the device.
+const PASSES_EVERY: Duration = Duration::from_secs(1);
+
+/// A device that is being opened.
+type Opening = mpsc::Receiver<Result<Upscaler, hone_runtime::Error>>;
+
+/// Opens a device beside everything else: drivers compile, and what they compute is checked first.
+fn open(stream: &Stream, target: Target) -> Opening {
+    let (opened, opening) = mpsc::sync_channel(1);
+    let arch = stream.arch;
+    // Fails only if the stream is over.
+    std::thread::spawn(move || drop(opened.send(target.upscaler(arch))));
+    opening
+}
+
 /// Shows one stream until it ends or `stop` is set.
 ///
 /// # Errors
@@ -40,9 +56,13 @@ pub(super) fn run<S: Sink>(
     stop: &AtomicBool,
 ) -> Result<Received> {
     let begun = Instant::now();
-    let screen = Screen::new(stream.arch, options.target.clone())?;
+    // Live, the CPU shows the first pictures while the device is opened.
+    let opening = (!options.every_frame && options.target.options.device != Preference::Cpu)
+        .then(|| open(stream, options.target.clone()));
+    let first = if opening.is_some() { Preference::Cpu.into() } else { options.target.clone() };
+    let screen = Screen::new(stream.arch, first)?;
     tracing::info!(arch = %stream.arch, backend = screen.backend(), "stream found");
-    monitor.backend(screen.backend());
+    monitor.backend(screen.backend(), screen.variant());
     sink.start(stream)?;
     let mut show = Show {
         begun,
@@ -54,6 +74,9 @@ pub(super) fn run<S: Sink>(
         monitor,
         stop,
         screen,
+        opening,
+        chosen: false,
+        last_passes: begun,
         budget: Budget::new(Duration::from_secs_f64(1.0 / stream.fps.clamp(1.0, 240.0))),
         playout: Playout::default(),
         waiting: VecDeque::new(),
@@ -82,6 +105,10 @@ struct Show<'a, S> {
     monitor: &'a Monitor,
     stop: &'a AtomicBool,
     screen: Screen,
+    opening: Option<Opening>,
+    /// Whether that device was chosen while the stream was shown: then the one in use stays if it fails.
+    chosen: bool,
+    last_passes: Instant,
     budget: Budget,
     playout: Playout,
     /// Decoded, in the order of showing.
@@ -202,7 +229,7 @@ impl<S: Sink> Show<'_, S> {
 
     fn video(&mut self, message: Message, arrived: Instant) -> Result<()> {
         self.received.video_bytes += message.payload.len() as u64;
-        self.monitor.video(arrived, message.payload.len());
+        self.monitor.video(Instant::now(), message.payload.len());
         let lost = match self.last.replace((message.group, message.index)) {
             Some((group, index)) if group == message.group => message.index.saturating_sub(index + 1),
             _ => message.index,
@@ -291,8 +318,9 @@ impl<S: Sink> Show<'_, S> {
         }
         let Some(frame) = self.waiting.pop_front() else { return Ok(()) };
         if let Some(target) = self.sink.target() {
-            self.reopen(&target);
+            (self.opening, self.chosen) = (Some(open(self.stream, target)), true);
         }
+        self.adopt()?;
         let wants = self.sink.wants();
         if wants == Wants::Nothing {
             self.last_shown = Some(Instant::now());
@@ -300,8 +328,11 @@ impl<S: Sink> Show<'_, S> {
         }
         let wanted = self.screen.mode();
         let mode = match wanted {
-            Mode::Network if !self.options.every_frame => self.budget.mode(),
-            mode => mode,
+            mode if self.options.every_frame => mode,
+            // Something is to be seen at once, also where the network takes its time.
+            _ if self.last_shown.is_none() => Mode::Bicubic,
+            Mode::Network => self.budget.mode(),
+            Mode::Bicubic => Mode::Bicubic,
         };
         let late_us = self.micros(Instant::now()).saturating_sub(self.playout.due_us(frame.pts_us));
         self.caught_up |= late_us <= i64::try_from(IN_TIME.as_micros()).unwrap_or(i64::MAX);
@@ -322,7 +353,7 @@ impl<S: Sink> Show<'_, S> {
         self.monitor.shown(&ShownFrame {
             size,
             mode,
-            stepped_down: mode != wanted,
+            stepped_down: mode != wanted && self.budget.mode() == Mode::Bicubic,
             upscale,
             output: start.elapsed(),
             latency: latency(unix_us(), self.stream.start_unix_us, frame.pts_us),
@@ -342,30 +373,49 @@ impl<S: Sink> Show<'_, S> {
             Err(error) if self.options.fall_back => {
                 tracing::warn!(%error, "the device failed, going on with the CPU");
                 self.monitor.notify(format!("{error}: the CPU goes on"));
-                self.reopen(&Preference::Cpu.into());
+                self.screen.adopt(Target::from(Preference::Cpu).upscaler(self.stream.arch)?)?;
                 self.screen.upscale(frame, mode, &mut self.rgba)?;
                 None
             }
             made => made?,
         };
         if self.screen.backend() != backend {
-            self.monitor.backend(self.screen.backend());
+            self.monitor.backend(self.screen.backend(), self.screen.variant());
+        }
+        if self.options.time_passes && self.last_passes.elapsed() > PASSES_EVERY {
+            self.last_passes = Instant::now();
+            self.monitor.passes(self.screen.pass_times());
         }
         Ok(texture)
     }
 
-    /// Changes the device between two frames; the one in use stays if the other cannot be opened.
-    fn reopen(&mut self, target: &Target) {
-        match self.screen.reopen(target) {
-            Ok(()) => {
-                self.budget = Budget::new(Duration::from_secs_f64(1.0 / self.stream.fps.clamp(1.0, 240.0)));
-                self.monitor.backend(self.screen.backend());
+    /// Changes the device between two frames, once another is open.
+    fn adopt(&mut self) -> Result<()> {
+        let opened = match self.opening.as_ref().map(mpsc::Receiver::try_recv) {
+            None | Some(Err(mpsc::TryRecvError::Empty)) => return Ok(()),
+            Some(Ok(opened)) => opened,
+            Some(Err(mpsc::TryRecvError::Disconnected)) => {
+                self.opening = None;
+                return Ok(());
             }
-            Err(error) => {
-                tracing::warn!(%error, "the device cannot be opened");
+        };
+        self.opening = None;
+        let adopted = opened.and_then(|upscaler| {
+            self.screen.adopt(upscaler)?;
+            if self.options.time_passes { self.screen.time_passes() } else { Ok(()) }
+        });
+        match adopted {
+            Err(error) if self.chosen || self.options.fall_back => {
+                tracing::warn!(%error, "the device cannot be used");
                 self.monitor.notify(error.to_string());
             }
+            Err(error) => return Err(error.into()),
+            Ok(()) => {
+                self.budget = Budget::new(Duration::from_secs_f64(1.0 / self.stream.fps.clamp(1.0, 240.0)));
+            }
         }
+        self.monitor.backend(self.screen.backend(), self.screen.variant());
+        Ok(())
     }
 }
 

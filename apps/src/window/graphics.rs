@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use hone_runtime::gpu::{AdapterChoice, Gpu, instance};
 use hone_runtime::{Options, Preference, wgpu};
 use winit::window::Window;
@@ -10,6 +10,8 @@ use winit::window::Window;
 use super::mailbox::Picture;
 use super::present::{Look, Present};
 use crate::screen::Target;
+
+const NOTHING_DRAWS: &str = "no graphics driver can draw to this window: use --headless";
 
 /// What egui wants drawn.
 pub struct Overlay {
@@ -42,19 +44,19 @@ impl Graphics {
     /// If there is none, or it does not open.
     pub fn new(window: Arc<Window>, options: &Options) -> Result<Self> {
         let instance = instance();
-        let surface = instance.create_surface(window.clone()).context("cannot draw to this window")?;
+        // Its own words fill several lines.
+        let surface = instance.create_surface(window.clone()).map_err(|_| anyhow!(NOTHING_DRAWS))?;
         let wanted = (options.device != Preference::Cpu)
             .then(|| Gpu::for_surface(&instance, &surface, &AdapterChoice::from(options)).ok())
             .flatten();
         let target = Target { options: options.clone(), gpu: wanted.clone() };
         let any = AdapterChoice { allow_software: true, adapter: None };
-        let gpu = wanted
-            .map_or_else(|| Gpu::for_surface(&instance, &surface, &any), Ok)
-            .context("nothing can draw to this window: use --headless")?;
+        let gpu =
+            wanted.map_or_else(|| Gpu::for_surface(&instance, &surface, &any), Ok).context(NOTHING_DRAWS)?;
         let size = window.inner_size();
         let mut config = surface
             .get_default_config(gpu.adapter(), size.width.max(1), size.height.max(1))
-            .context("nothing can draw to this window: use --headless")?;
+            .context(NOTHING_DRAWS)?;
         // Code values go to the screen as they are: formats that convert come last.
         let formats = surface.get_capabilities(gpu.adapter()).formats;
         config.format = formats.iter().copied().find(|format| !format.is_srgb()).unwrap_or(config.format);

@@ -77,7 +77,7 @@ pub fn show(context: &egui::Context, view: &View, facts: &Facts) -> Asked {
 }
 
 fn area(context: &egui::Context, name: &str, at: Align2, offset: [f32; 2], fill: impl FnOnce(&mut egui::Ui)) {
-    egui::Area::new(egui::Id::unique(name)).anchor(at, offset).show(context, |ui| {
+    egui::Area::new(egui::Id::unique(name)).anchor(at, offset).fade_in(false).show(context, |ui| {
         ui.visuals_mut().override_text_color = Some(Color32::from_gray(200));
         frame().show(ui, fill)
     });
@@ -106,7 +106,7 @@ fn chip(context: &egui::Context, view: &View, facts: &Facts, asked: &mut Asked) 
 
 /// In the middle, as long as there is nothing live to look at.
 fn banner(context: &egui::Context, view: &View, facts: &Facts) {
-    if !facts.state.live() && !view.paused {
+    if !facts.state.live() && !view.paused && !view.help && !view.devices {
         area(context, "banner", Align2::CENTER_CENTER, [0.0, 0.0], |ui| {
             ui.set_max_width(520.0);
             ui.vertical_centered(|ui| {
@@ -145,6 +145,7 @@ fn labels(context: &egui::Context, view: &View, facts: &Facts, fit: &Fit) {
             .pivot(pivot)
             .constrain(false)
             .interactable(false)
+            .fade_in(false)
             .show(context, |ui| {
                 frame().inner_margin(4.0).show(ui, |ui| {
                     let text = RichText::new(text).color(Color32::WHITE);
@@ -160,7 +161,14 @@ fn statistics(context: &egui::Context, facts: &Facts) {
     let rows = [
         ("picture", format!("{} x {}", stats.width, stats.height)),
         ("frames", format!("{:.0} a second, {:.0}% by the network", stats.fps, stats.network_share * 100.0)),
-        ("device", stats.backend.clone()),
+        (
+            "device",
+            [Some(stats.backend.clone()), stats.variant.clone()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
         ("decode", format!("{:.1} ms", stats.decode_ms)),
         ("upscale", format!("{:.1} ms", stats.upscale_ms)),
         ("output", format!("{:.1} ms", stats.output_ms)),
@@ -172,9 +180,11 @@ fn statistics(context: &egui::Context, facts: &Facts) {
         ("of it for jitter", format!("{:.0} ms", stats.jitter_delay_ms)),
         ("dropped", format!("{} of {}", stats.dropped, stats.frames + stats.dropped)),
     ];
+    let rows = rows.map(|(name, value)| (name.to_owned(), value));
+    let passes = stats.passes.iter().map(|pass| (pass.name.clone(), format!("{:.2} ms", pass.ms)));
     area(context, "statistics", Align2::LEFT_TOP, [10.0, 10.0], |ui| {
         egui::Grid::new("rows").num_columns(2).spacing([16.0, 3.0]).show(ui, |ui| {
-            for (name, value) in rows {
+            for (name, value) in rows.into_iter().chain(passes) {
                 ui.label(name);
                 ui.label(RichText::new(value).color(Color32::WHITE));
                 ui.end_row();
