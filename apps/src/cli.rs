@@ -1,7 +1,7 @@
 //! What the binaries share: logs, errors, Ctrl-C, files of settings.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,11 +37,25 @@ impl From<Device> for Preference {
     }
 }
 
-/// Libraries that warn of every session that ends, cleanly or not; what matters of it comes back as an error.
-const QUIET: &str = "moq_net=error,web_transport_quinn=error";
+/// Libraries that warn of every session that ends, cleanly or not, and of every display that is not a usual one; what
+/// matters of it comes back as an error.
+const QUIET: &str = "moq_net=error,web_transport_quinn=error,winit=error,egui_winit=error";
 
 /// Runs a binary's body: logs to stderr, stops on Ctrl-C, one line for an error.
 pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result<()>) -> ExitCode {
+    exit(start(default_log).and_then(|(runtime, stop)| {
+        let result = runtime.block_on(body(stop));
+        // Threads that wait for the network must not keep an ended program alive.
+        runtime.shutdown_background();
+        result
+    }))
+}
+
+/// Sets up logs to stderr, the threads for the network, and a flag that Ctrl-C sets.
+///
+/// # Errors
+/// If the system gives no threads.
+pub fn start(default_log: &str) -> Result<(tokio::runtime::Runtime, Arc<AtomicBool>)> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HONE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default_log},{QUIET}")));
     tracing_subscriber::fmt()
@@ -49,24 +63,17 @@ pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let stop = Arc::new(AtomicBool::new(false));
-    let result = runtime.block_on(async {
-        tokio::spawn(on_ctrl_c(stop.clone()));
-        body(stop).await
-    });
-    // Threads that wait for the network must not keep an ended program alive.
-    runtime.shutdown_background();
+    runtime.spawn(on_ctrl_c(stop.clone()));
+    Ok((runtime, stop))
+}
+
+/// Says what went wrong in one line, causes included: what went wrong, then why.
+pub fn exit(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, causes included: what went wrong, then why.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
@@ -95,6 +102,20 @@ pub fn settings<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<T>
             error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
     })
+}
+
+/// A file in the user's folder for what can be found out again; none where there is no such folder.
+pub fn cache_file(name: &str) -> Option<PathBuf> {
+    let folder = |variable: &str| std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let caches = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    };
+    let ours = caches?.join("hone");
+    std::fs::create_dir_all(&ours).ok().map(|()| ours.join(name))
 }
 
 /// Lets command-line hashes replace what the file says of trust.

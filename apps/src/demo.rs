@@ -26,7 +26,7 @@ use crate::report::{Backends, FrameRow, Report, Run};
 use crate::screen::Screen;
 use crate::sender::{self, Pace, Plan, Rate, STOP_POLL};
 use crate::server::{self, Watch};
-use crate::viewer::{self, Shown, Sink, Stream};
+use crate::viewer::{self, Format, Monitor, Shown, Sink, Stream};
 
 /// The bundled clip: see `assets/LICENSES.md`.
 const CLIP: &[u8] = include_bytes!("../assets/bbb_landscape_1080p24.mp4");
@@ -109,10 +109,11 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
         tokio::spawn(server::run(server, options.learn, shared.clone() as Arc<dyn Watch>, ended.clone()));
     let viewer_client = Client::connect(&client_config, &address).await?;
     let sink = Measure::new(&options.out, plan, shared.clone())?;
-    let viewer_options = viewer::Options { device: options.device, every_frame: true };
+    let viewer_options =
+        viewer::Options { target: options.device.into(), every_frame: true, ..Default::default() };
+    let (monitor, never) = (Arc::new(Monitor::default()), Arc::new(AtomicBool::new(false)));
     let viewing = async {
-        let result =
-            viewer::run(&viewer_client, STREAM, viewer_options, sink, Arc::new(AtomicBool::new(false))).await;
+        let result = viewer::run(&viewer_client, STREAM, viewer_options, sink, &monitor, &never).await;
         // The sender must not wait for a viewer that is gone.
         shared.stop.store(true, Ordering::Relaxed);
         result
@@ -137,7 +138,8 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     progress.abort();
     ended.store(true, Ordering::Relaxed);
     eprintln!();
-    let (received, measure) = viewed?;
+    let (received, measure) = viewed;
+    let received = received?;
     let sent = sent?;
     serving.await??;
 
@@ -406,7 +408,7 @@ impl Sink for Measure {
         Ok(())
     }
 
-    fn packet(&mut self, packet: &Packet) -> Result<()> {
+    fn packet(&mut self, packet: &Packet, _format: &Format) -> Result<()> {
         if let Some(raw) = &mut self.raw {
             raw.write(packet)?;
         }

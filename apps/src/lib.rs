@@ -21,3 +21,5 @@ pub mod server;
 pub mod settings;
 mod turns;
 pub mod viewer;
+#[cfg(feature = "window")]
+pub mod window;

@@ -1,10 +1,11 @@
 //! The viewer's end: decode, weights, upscaling.
 
 use hone_media::decode::{self, Decoder};
-use hone_media::frame::Frame;
+use hone_media::frame::{Colour, Frame};
 use hone_model::update::{self, Header, UpdateError};
 use hone_model::{Arch, Origin, Published};
-use hone_runtime::{Mode, Preference, Upscaler};
+use hone_runtime::gpu::{Gpu, PassTime};
+use hone_runtime::{Mode, Options, Output, Preference, Upscaler, Variant};
 
 use crate::picture;
 
@@ -18,6 +19,34 @@ pub enum Error {
     /// The device did not take the weights.
     #[error(transparent)]
     Device(#[from] hone_runtime::Error),
+}
+
+/// What to upscale on.
+#[derive(Clone, Default)]
+pub struct Target {
+    /// The device, by kind or name.
+    pub options: Options,
+    /// One that is open already, such as a window's: frames are drawn from where they are made.
+    pub gpu: Option<Gpu>,
+}
+
+impl From<Preference> for Target {
+    fn from(device: Preference) -> Self {
+        Self { options: device.into(), gpu: None }
+    }
+}
+
+impl Target {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn upscaler(&self, arch: Arch) -> Result<Upscaler, hone_runtime::Error> {
+        match &self.gpu {
+            Some(gpu) => Upscaler::on(gpu.clone(), arch, &self.options),
+            None => Upscaler::new(arch, &self.options),
+        }
+    }
 }
 
 /// Shows one stream.
@@ -34,13 +63,43 @@ impl Screen {
     ///
     /// # Errors
     /// What either says.
-    pub fn new(arch: Arch, preference: Preference) -> anyhow::Result<Self> {
+    pub fn new(arch: Arch, target: impl Into<Target>) -> anyhow::Result<Self> {
         Ok(Self {
             decoder: Decoder::new(decode::Limits::default())?,
-            upscaler: Upscaler::new(arch, &preference.into())?,
+            upscaler: target.into().upscaler(arch)?,
             held: Published::origin(arch, Origin::Seed(0)),
             gain_db: 0.0,
         })
+    }
+
+    /// Changes the device; weights and decoder stay. If the new one does not take the weights, so does the device.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn adopt(&mut self, mut upscaler: Upscaler) -> Result<(), hone_runtime::Error> {
+        if self.upscaler.has_weights() {
+            upscaler.set_weights(&self.held.weights())?;
+        }
+        self.upscaler = upscaler;
+        Ok(())
+    }
+
+    /// How the GPU computes; none on the CPU.
+    pub fn variant(&self) -> Option<Variant> {
+        self.upscaler.variant()
+    }
+
+    /// Starts to time the passes of frames, where the device can.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn time_passes(&mut self) -> Result<(), hone_runtime::Error> {
+        self.upscaler.time_passes(true).map(drop)
+    }
+
+    /// Times of the last frame that was timed and is done; empty where the device cannot.
+    pub fn pass_times(&mut self) -> &[PassTime] {
+        self.upscaler.pass_times()
     }
 
     /// Takes a model update; the weights change between two frames.
@@ -61,6 +120,16 @@ impl Screen {
         &self.held
     }
 
+    /// The device that frames can be left on; none on the CPU.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.upscaler.gpu()
+    }
+
+    /// HR size over LR size.
+    pub fn scale(&self) -> u32 {
+        self.held.arch().scale() as u32
+    }
+
     /// The device.
     pub fn backend(&self) -> &str {
         self.upscaler.backend()
@@ -77,6 +146,11 @@ impl Screen {
     /// [`decode::Error`]: the picture is missing, decoding goes on.
     pub fn decode(&mut self, data: &[u8], pts_us: i64) -> Result<Vec<Frame>, decode::Error> {
         self.decoder.decode(data, pts_us)
+    }
+
+    /// Columns, rows and colour of the stream that is decoded; None before its first keyframe.
+    pub fn format(&self) -> Option<((u32, u32), Colour)> {
+        self.decoder.format()
     }
 
     /// The last frames of a stream that has ended.
@@ -98,5 +172,29 @@ impl Screen {
         rgba: &mut Vec<u8>,
     ) -> Result<(), hone_runtime::Error> {
         self.upscaler.upscale(&picture::yuv420(frame), mode, rgba)
+    }
+
+    /// As [`Screen::upscale`], but the picture may stay on the device, and `rgba` as it is: then the texture is it.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn present(
+        &mut self,
+        frame: &Frame,
+        mode: Mode,
+        rgba: &mut Vec<u8>,
+    ) -> Result<Option<hone_runtime::wgpu::Texture>, hone_runtime::Error> {
+        if self.gpu().is_none() {
+            self.upscale(frame, mode, rgba)?;
+            return Ok(None);
+        }
+        Ok(match self.upscaler.present(&picture::yuv420(frame), mode)? {
+            Output::Gpu(texture) => Some(texture),
+            Output::Cpu { rgba: made, .. } => {
+                rgba.clear();
+                rgba.extend_from_slice(made);
+                None
+            }
+        })
     }
 }

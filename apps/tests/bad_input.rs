@@ -146,7 +146,7 @@ fn servers_that_are_not_there_or_not_trusted() {
     let zeros = "0".repeat(64);
     let both = |server: &str, more: &[&str], words: &[&str]| {
         let to = [&["--server", server, "--config", "short.toml"], more].concat();
-        refused(folder, VIEWER, &to, words);
+        refused(folder, VIEWER, &[&to[..], &["--headless"]].concat(), words);
         refused(folder, SENDER, &[&to[..], &["--input", "clip.mp4"]].concat(), words);
     };
     both(&silent, &["--pin", &zeros], &[&silent, "300 ms", "is the server running"]);
@@ -161,7 +161,8 @@ fn servers_that_are_not_there_or_not_trusted() {
     both(&address, &[], &[&address, "certificate", "not trusted"]);
     // Its port is taken now; and a name that cannot be one.
     refused(folder, SERVER, &["--bind", &address], &[&address, "cannot bind"]);
-    refused(folder, VIEWER, &["--server", &address, "--pin", &hash, "--name", "a/b"], &["a/b", "letters"]);
+    let named = ["--server", &address, "--pin", &hash, "--headless", "--name", "a/b"];
+    refused(folder, VIEWER, &named, &["a/b", "letters"]);
     server.interrupt();
     assert_eq!(server.end(LIMIT), 0, "{}", server.stderr());
 }
@@ -172,8 +173,12 @@ fn settings_with_mistakes() {
     let folder = folder.path();
     let wrong = |binary: &str, text: &str, words: &[&str]| {
         std::fs::write(folder.join("settings.toml"), text).unwrap();
-        let server = ["--server", "127.0.0.1:9"];
-        let to = if binary == SERVER { &[][..] } else { &server[..] };
+        let server: &[&str] = if binary == VIEWER {
+            &["--headless", "--server", "127.0.0.1:9"]
+        } else {
+            &["--server", "127.0.0.1:9"]
+        };
+        let to = if binary == SERVER { &[][..] } else { server };
         refused(folder, binary, &[to, &["--config", "settings.toml"]].concat(), words);
     };
     wrong(SERVER, "[endpoint]\n\nlimts = 3\n", &["settings.toml", "line 3", "limts"]);

@@ -62,11 +62,14 @@ fn viewers_early_twice_and_late_hold_the_same_weights() {
     common::clip(&folder.join("clip.mp4"), SIZE, FRAMES, FPS);
     let (mut server, address, hash) = server(folder);
     let viewer = |name: &str, more: &[&str]| {
-        let to = ["--server", &address, "--pin", &hash, "--name", "cam", "--device", "cpu"];
+        let to = ["--server", &address, "--pin", &hash, "--name", "cam", "--headless", "--device", "cpu"];
         Process::start(folder, name, VIEWER, &[&to, more].concat())
     };
 
-    let mut first = viewer("first", &["--every-frame", "--record", "sr.mp4", "--record-raw", "lr.mp4"]);
+    let mut first = viewer(
+        "first",
+        &["--every-frame", "--record", "sr.mp4", "--record-raw", "lr.mp4", "--stats", "stats.jsonl"],
+    );
     let mut second = viewer("second", &["--every-frame", "--y4m", "second.y4m"]);
     // Time to connect and wait for a stream that is not there.
     std::thread::sleep(Duration::from_millis(500));
@@ -124,14 +127,15 @@ fn a_viewer_that_waits_and_a_sender_that_loops_end_by_ctrl_c() {
     let (mut server, address, hash) = server(folder);
     let to = ["--server", &address, "--pin", &hash];
 
-    let mut waiting = Process::start(folder, "waiting", VIEWER, &[&to[..], &["--name", "none"]].concat());
+    let mut waiting =
+        Process::start(folder, "waiting", VIEWER, &[&to[..], &["--headless", "--name", "none"]].concat());
     let mut looping = Process::start(
         folder,
         "looping",
         SENDER,
         &[&to[..], &["--name", "loop", "--input", "clip.mp4", "--loop"]].concat(),
     );
-    let more = ["--name", "loop", "--device", "cpu", "--record", "sr.mp4"];
+    let more = ["--headless", "--name", "loop", "--device", "cpu", "--record", "sr.mp4"];
     let mut viewer = Process::start(folder, "viewer", VIEWER, &[&to[..], &more].concat());
     // More of it than the clip is long: it has begun again.
     viewer.logged("stream found", MOMENT);
@@ -160,7 +164,7 @@ fn a_viewer_whose_file_or_device_fails_says_so_at_once() {
     // The sender goes on: it is not the end of the stream that ends the viewer.
     let _sender =
         Process::start(folder, "sender", SENDER, &[&to[..], &["--input", "clip.mp4", "--loop"]].concat());
-    let more = ["--device", "cpu", "--record", "no/such/folder/sr.mp4"];
+    let more = ["--headless", "--device", "cpu", "--record", "no/such/folder/sr.mp4"];
     let mut viewer = Process::start(folder, "viewer", VIEWER, &[&to[..], &more].concat());
     assert_eq!(viewer.end(MOMENT), 1);
     let log = viewer.stderr();

@@ -132,8 +132,17 @@ impl Decoder {
         if !sequence.reorders {
             self.take_held(sequence.colour, &mut frames)?;
             self.pending_us.clear();
+            if picture && frames.is_empty() {
+                return Err(Error::Codec("no picture came of it".into()));
+            }
         }
         Ok(frames)
+    }
+
+    /// Columns, rows and colour of the stream as its newest parameter set has them; None before the first.
+    #[must_use]
+    pub fn format(&self) -> Option<((u32, u32), Colour)> {
+        self.sequence.map(|sequence| ((sequence.width, sequence.height), sequence.colour))
     }
 
     /// Ends the stream: returns the pictures that the decoder still holds, in output order. Another stream
@@ -183,6 +192,30 @@ impl Decoder {
             nal::push_annex_b(&mut self.filtered, unit);
         }
         Ok(picture)
+    }
+}
+
+/// What an access unit holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// A picture with which decoding can start.
+    Keyframe,
+    /// A picture that refers to others.
+    Picture,
+    /// No picture.
+    Nothing,
+}
+
+impl Holds {
+    /// Looks at the NAL units of an access unit (Annex B).
+    #[must_use]
+    pub fn of(annex_b: &[u8]) -> Self {
+        let kinds = nal::units(annex_b).map(nal::kind);
+        kinds.fold(Self::Nothing, |holds, kind| match (holds, kind) {
+            (_, nal::IDR) | (Self::Keyframe, _) => Self::Keyframe,
+            (_, nal::SLICE) => Self::Picture,
+            (holds, _) => holds,
+        })
     }
 }
 

@@ -36,7 +36,7 @@ struct Case {
 }
 
 /// A convolution inside a network with 16 channels, as GPUs run it.
-const BODY: [(&str, f64); 18] = [
+const BODY: [(&str, f64); 17] = [
     ("IN_GROUPS", 4.0),
     ("OUT_GROUPS", 4.0),
     ("SUB_GROUPS", 4.0),
@@ -48,7 +48,6 @@ const BODY: [(&str, f64); 18] = [
     ("KEEP_RGB", 0.0),
     ("TAIL", 0.0),
     ("BASE", 0.0),
-    ("BASE_LAYER", 4.0),
     ("MEAN_R", 0.4),
     ("MEAN_G", 0.4),
     ("MEAN_B", 0.4),

@@ -38,6 +38,12 @@ const TOOLS: &[Tool] = &[
         without: "comparisons on wgpu are skipped",
         present: vulkan,
     },
+    Tool {
+        name: "X server without a screen, and keys for it",
+        packages: &["xvfb", "xdotool"],
+        without: "tests of the viewer's window are skipped",
+        present: || runs("Xvfb", "-help") && runs("xdotool", "version"),
+    },
 ];
 
 /// Installs what is missing where that is allowed: as root, with apt-get. Says what is still missing.

@@ -1,0 +1,232 @@
+//! What a viewer writes: recordings and a pipe.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use hone_media::encode::{self, Encoder, Packet};
+use hone_media::frame::I420;
+use hone_media::record::{self, Recorder};
+
+use super::{Format, Shown, Sink, Stream};
+use crate::picture;
+use crate::screen::Screen;
+
+/// Rate of the recording of what is shown, kbit/s a megapixel: well above where its losses would be seen.
+const RECORD_KBPS_PER_MEGAPIXEL: f64 = 6000.0;
+
+/// Where to write.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// What is shown, as MP4.
+    pub record: Option<PathBuf>,
+    /// The small stream as it comes, as MP4.
+    pub record_raw: Option<PathBuf>,
+    /// What is shown, as YUV4MPEG2; `-` is standard output.
+    pub y4m: Option<PathBuf>,
+}
+
+/// Writes files and a pipe.
+///
+/// An MP4 file has one size and one colour: if the stream changes either, or another stream begins, the recording
+/// goes on in a file of its own, `sr-2.mp4` after `sr.mp4`. A pipe cannot change: that is an error.
+pub struct Outputs {
+    record: Option<Series>,
+    record_raw: Option<Series>,
+    y4m: Option<Y4m>,
+    fps: f64,
+    shown: Option<(Format, Encoder, Recorder)>,
+    raw: Option<(Format, Recorder)>,
+}
+
+impl Outputs {
+    /// Opens the pipe. Recordings begin with the first frame.
+    ///
+    /// # Errors
+    /// If the pipe's file cannot be made.
+    pub fn open(files: Files) -> Result<Self> {
+        let y4m = files.y4m.as_deref().map(Y4m::open).transpose()?;
+        Ok(Self {
+            record: files.record.map(Series::new),
+            record_raw: files.record_raw.map(Series::new),
+            y4m,
+            fps: 30.0,
+            shown: None,
+            raw: None,
+        })
+    }
+
+    /// Whether frames shown are written anywhere.
+    pub fn take_frames(&self) -> bool {
+        self.record.is_some() || self.y4m.is_some()
+    }
+
+    fn record_shown(&mut self, image: &I420, pts_us: i64, format: Format) -> Result<()> {
+        let Some(series) = &mut self.record else { return Ok(()) };
+        if self.shown.as_ref().is_none_or(|(have, ..)| *have != format) {
+            if let Some((.., recorder)) = self.shown.take() {
+                recorder.finish()?;
+            }
+            let (width, height) = format.size;
+            let kbps = RECORD_KBPS_PER_MEGAPIXEL * f64::from(width) * f64::from(height) / 1e6;
+            let config = encode::Config::new(width, height, self.fps, kbps.clamp(200.0, 50_000.0) as u32);
+            let config = encode::Config { colour: format.colour, threads: 2, ..config };
+            let recorder = series.next(format, self.fps)?;
+            self.shown = Some((format, Encoder::new(&config)?, recorder));
+        }
+        if let Some((_, encoder, recorder)) = &mut self.shown {
+            recorder.write(&encoder.encode(image, pts_us, false)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Outputs {
+    fn start(&mut self, stream: &Stream) -> Result<()> {
+        self.fps = stream.fps.clamp(1.0, 120.0);
+        Ok(())
+    }
+
+    fn packet(&mut self, packet: &Packet, format: &Format) -> Result<()> {
+        let Some(series) = &mut self.record_raw else { return Ok(()) };
+        if self.raw.as_ref().is_none_or(|(have, _)| have != format) {
+            // A file can only begin with a keyframe.
+            if !packet.keyframe {
+                return Ok(());
+            }
+            if let Some((_, recorder)) = self.raw.take() {
+                recorder.finish()?;
+            }
+            self.raw = Some((*format, series.next(*format, self.fps)?));
+        }
+        if let Some((_, recorder)) = &mut self.raw {
+            recorder.write(packet)?;
+        }
+        Ok(())
+    }
+
+    fn shown(&mut self, shown: &Shown, _screen: &mut Screen) -> Result<()> {
+        if !self.take_frames() {
+            return Ok(());
+        }
+        let format = Format { size: shown.size, colour: shown.frame.colour };
+        let (width, height) = format.size;
+        let image = picture::i420_from_rgba(shown.rgba, width, height, format.colour)?;
+        self.record_shown(&image, shown.frame.pts_us, format)?;
+        if let Some(y4m) = &mut self.y4m {
+            y4m.write(&image, format, self.fps)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        // Both are finished, also if one of them fails.
+        let shown = self.shown.take().map(|(.., recorder)| recorder.finish());
+        let raw = self.raw.take().map(|(_, recorder)| recorder.finish());
+        Ok(shown.into_iter().chain(raw).collect::<Result<(), _>>()?)
+    }
+}
+
+/// A recording and its continuations.
+struct Series {
+    path: PathBuf,
+    files: u32,
+}
+
+impl Series {
+    fn new(path: PathBuf) -> Self {
+        Self { path, files: 0 }
+    }
+
+    /// `sr.mp4`, then `sr-2.mp4`, `sr-3.mp4`.
+    fn path(&self) -> PathBuf {
+        if self.files < 2 {
+            return self.path.clone();
+        }
+        let mut name = self.path.file_stem().unwrap_or_default().to_owned();
+        name.push(format!("-{}", self.files));
+        if let Some(extension) = self.path.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        self.path.with_file_name(name)
+    }
+
+    fn next(&mut self, format: Format, fps: f64) -> Result<Recorder> {
+        self.files += 1;
+        let path = self.path();
+        let (width, height) = format.size;
+        let config = record::Config { width, height, fps, colour: format.colour };
+        let recorder = Recorder::create(&path, config)?;
+        tracing::info!(file = %path.display(), width, height, "recording");
+        Ok(recorder)
+    }
+}
+
+/// Uncompressed video for a player, one size and colour for all of it.
+struct Y4m {
+    to: Box<dyn Write + Send>,
+    format: Option<Format>,
+}
+
+impl Y4m {
+    fn open(path: &Path) -> Result<Self> {
+        let to: Box<dyn Write + Send> = if path.as_os_str() == "-" {
+            Box::new(BufWriter::new(std::io::stdout()))
+        } else {
+            let file =
+                std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Box::new(BufWriter::new(file))
+        };
+        Ok(Self { to, format: None })
+    }
+
+    fn write(&mut self, image: &I420, format: Format, fps: f64) -> Result<()> {
+        let (width, height) = format.size;
+        match self.format {
+            None => {
+                self.format = Some(format);
+                let rate = (fps * 1000.0).round() as u64;
+                let range = match format.colour.range {
+                    hone_media::frame::Range::Limited => "LIMITED",
+                    hone_media::frame::Range::Full => "FULL",
+                };
+                writeln!(
+                    self.to,
+                    "YUV4MPEG2 W{width} H{height} F{rate}:1000 Ip A1:1 C420mpeg2 XCOLORRANGE={range}"
+                )?;
+            }
+            Some(have) if have != format => bail!(
+                "the stream changed from {}x{} to {width}x{height}, or its colour: --y4m cannot go on, start again",
+                have.size.0,
+                have.size.1
+            ),
+            Some(_) => {}
+        }
+        writeln!(self.to, "FRAME")?;
+        for plane in [image.y(), image.u(), image.v()] {
+            self.to.write_all(plane)?;
+        }
+        Ok(self.to.flush()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_goes_on_in_numbered_files() {
+        for (path, second) in [
+            ("a/sr.mp4", "a/sr-2.mp4"),
+            ("sr", "sr-2"),
+            ("two.dots.mp4", "two.dots-2.mp4"),
+            (".mp4", ".mp4-2"),
+        ] {
+            let mut series = Series { path: path.into(), files: 1 };
+            assert_eq!(series.path(), Path::new(path));
+            series.files = 2;
+            assert_eq!(series.path(), Path::new(second));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The window on a display of its own: it opens, shows a stream, listens to keys, and closes cleanly.
+
+#![cfg(all(feature = "window", target_os = "linux"))]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::Process;
+
+const SERVER: &str = env!("CARGO_BIN_EXE_hone-server");
+const SENDER: &str = env!("CARGO_BIN_EXE_hone-sender");
+const VIEWER: &str = env!("CARGO_BIN_EXE_hone-viewer");
+/// The most that starting may take on a busy machine.
+const MOMENT: Duration = Duration::from_secs(60);
+
+/// An X server without a screen. It is killed when the test drops it.
+struct Display {
+    child: Child,
+    name: String,
+}
+
+impl Display {
+    /// None where there is no Xvfb, or nothing to draw with.
+    fn open() -> Option<Self> {
+        if hone_runtime::gpu::adapters().is_empty() {
+            eprintln!("SKIPPED: no graphics adapter");
+            return None;
+        }
+        let number = 100 + std::process::id() % 800;
+        let name = format!(":{number}");
+        let child = Command::new("Xvfb")
+            .args([&name, "-screen", "0", "800x600x24", "-nolisten", "tcp"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(child) = child else {
+            eprintln!("SKIPPED: no Xvfb");
+            return None;
+        };
+        let socket = format!("/tmp/.X11-unix/X{number}");
+        let start = Instant::now();
+        while !Path::new(&socket).exists() {
+            assert!(start.elapsed() < MOMENT, "Xvfb does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Self { child, name })
+    }
+
+    fn environment(&self) -> [(&str, &str); 2] {
+        [("DISPLAY", &self.name), ("WAYLAND_DISPLAY", "")]
+    }
+
+    /// Presses keys in the one window that there is; false without xdotool.
+    fn press(&self, keys: &[&str]) -> bool {
+        let tool = |arguments: &[&str]| {
+            let output = Command::new("xdotool").args(arguments).env("DISPLAY", &self.name).output();
+            output.ok().filter(|output| output.status.success())
+        };
+        let Some(found) = tool(&["search", "--name", "Hone"]) else { return false };
+        let window = String::from_utf8_lossy(&found.stdout).lines().next().unwrap_or_default().to_owned();
+        // Nobody manages windows here: the key goes where the focus is put.
+        tool(&["windowfocus", &window]).is_some()
+            && keys.iter().all(|key| {
+                std::thread::sleep(Duration::from_millis(200));
+                tool(&["key", key]).is_some()
+            })
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn server(folder: &Path) -> (Process, String, String) {
+    let settings =
+        "[endpoint]\nbind = \"127.0.0.1:0\"\n[trainer]\nbackend = \"cpu\"\nblocks = 1\nfeatures = 8\n";
+    std::fs::write(folder.join("server.toml"), settings).unwrap();
+    let mut server = Process::start(folder, "server", SERVER, &["--config", "server.toml"]);
+    let address = server.line("listening on ");
+    let hash = server.line("certificate for development, pin it: ");
+    (server, address, hash)
+}
+
+#[test]
+fn a_window_shows_a_stream_and_closes_cleanly() {
+    let Some(display) = Display::open() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    common::clip(&folder.join("clip.mp4"), (256, 144), 50, 25.0);
+    let (_server, address, hash) = server(folder);
+    let to = ["--server", &address, "--pin", &hash];
+    let more = ["--record-raw", "lr.mp4", "--stats", "stats.jsonl"];
+    let mut viewer =
+        Process::start_with(folder, "viewer", VIEWER, &[&to[..], &more].concat(), &display.environment());
+    viewer.logged("state=waiting", MOMENT);
+    let send = [&to[..], &["--input", "clip.mp4", "--loop"]].concat();
+    let mut sender = Process::start(folder, "sender", SENDER, &send);
+    viewer.logged("first picture", MOMENT);
+    // Everything that can be opened is, and the program goes on.
+    let pressed = display.press(&["i", "c", "l", "plus", "Left", "question", "g", "s", "space", "space"]);
+    if pressed {
+        viewer.logged("saved ./cam-", MOMENT);
+    } else {
+        eprintln!("SKIPPED: no xdotool: no keys are pressed");
+    }
+    // The stream ends, the window waits, another begins.
+    sender.interrupt();
+    sender.end_cleanly(MOMENT);
+    viewer.wait_for("waiting again", MOMENT, |process| {
+        (process.stderr().matches("state=waiting").count() >= 2).then_some(())
+    });
+    let _sender = Process::start(folder, "again", SENDER, &send);
+    viewer.wait_for("another first picture", MOMENT, |process| {
+        (process.stderr().matches("first picture").count() >= 2).then_some(())
+    });
+    if pressed {
+        assert!(display.press(&["q"]));
+    } else {
+        viewer.interrupt();
+    }
+    let code = viewer.end(MOMENT);
+    let log = viewer.stderr();
+    assert_eq!(code, 0, "{log}");
+    assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
+    // Both streams were recorded, each in a file of its own, and every line of statistics can be read.
+    for name in ["lr.mp4", "lr-2.mp4"] {
+        assert!(!common::read(&folder.join(name)).1.is_empty(), "{name}");
+    }
+    let stats = std::fs::read_to_string(folder.join("stats.jsonl")).unwrap();
+    let states: Vec<String> = stats
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["state"].as_str().unwrap().into()
+        })
+        .collect();
+    assert!(states.iter().any(|state| state == "waiting"), "{states:?}");
+    assert!(
+        states.iter().any(|state| state == "no_model" || state == "learning" || state == "active"),
+        "{states:?}"
+    );
+}
+
+#[test]
+fn without_a_server_the_window_says_so_and_tries_again() {
+    let Some(display) = Display::open() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("short.toml"), "[endpoint]\nconnect_timeout_ms = 300\n").unwrap();
+    let arguments = ["--server", "127.0.0.1:9", "--pin", &"0".repeat(64), "--config", "short.toml"];
+    let mut viewer = Process::start_with(folder, "viewer", VIEWER, &arguments, &display.environment());
+    viewer.logged("state=lost", MOMENT);
+    viewer.wait_for("another try", MOMENT, |process| {
+        (process.stderr().matches("no answer from 127.0.0.1:9").count() >= 2).then_some(())
+    });
+    viewer.interrupt();
+    assert_eq!(viewer.end(MOMENT), 0, "{}", viewer.stderr());
+}
+
+#[test]
+fn without_a_display_or_an_adapter_it_names_headless() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let refused = |environment: &[(&str, &str)], word: &str| {
+        let arguments = ["--server", "127.0.0.1:9", "--pin", &"0".repeat(64)];
+        let mut viewer = Process::start_with(folder, "viewer", VIEWER, &arguments, environment);
+        assert_eq!(viewer.end(MOMENT), 1, "{}", viewer.stderr());
+        let log = viewer.stderr();
+        let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(
+            matches!(errors[..], [error] if error.contains(word) && error.contains("--headless")),
+            "{log}"
+        );
+    };
+    refused(&[("DISPLAY", ""), ("WAYLAND_DISPLAY", "")], "no display");
+    refused(&[("DISPLAY", ":9999"), ("WAYLAND_DISPLAY", "")], "cannot open a window");
+    let Some(display) = Display::open() else { return };
+    // A Vulkan loader that finds no driver.
+    let none = [("VK_DRIVER_FILES", "/nonexistent"), ("VK_ICD_FILENAMES", "/nonexistent")];
+    refused(&[&display.environment()[..], &none].concat(), "no graphics driver");
+}
