@@ -7,6 +7,7 @@ mod common;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Process;
@@ -30,7 +31,9 @@ impl Display {
             eprintln!("SKIPPED: no graphics adapter");
             return None;
         }
-        let number = 100 + std::process::id() % 800;
+        // A display of its own for each test, also beside another run of them.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = 100 + std::process::id() % 1000 * 4 + NEXT.fetch_add(1, Ordering::Relaxed) % 4;
         let name = format!(":{number}");
         let child = Command::new("Xvfb")
             .args([&name, "-screen", "0", "800x600x24", "-nolisten", "tcp"])
