@@ -56,6 +56,7 @@ pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result
 /// # Errors
 /// If the system gives no threads.
 pub fn start(default_log: &str) -> Result<(tokio::runtime::Runtime, Arc<AtomicBool>)> {
+    hone_runtime::quiet_mesa();
     let filter = tracing_subscriber::EnvFilter::try_from_env("HONE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default_log},{QUIET}")));
     tracing_subscriber::fmt()

@@ -9,11 +9,13 @@ mod cpu;
 mod error;
 pub mod gpu;
 mod options;
+mod quiet;
 mod upscaler;
 
 pub use budget::Budget;
 pub use error::{Error, SIDE_MAX};
 pub use options::{Mode, Options, Preference, UnknownVariant, Variant};
+pub use quiet::quiet_mesa;
 pub use upscaler::{Output, Upscaler};
 /// The version that [`gpu`] speaks, for a window that shares its device.
 pub use wgpu;
