@@ -45,8 +45,10 @@ impl Network {
     fn allocate(&mut self, h: usize, w: usize) {
         if self.maps.first().is_none_or(|map| (map.h, map.w) != (h, w)) {
             let mut slots: Vec<Option<Map>> = (0..self.buffer_count).map(|_| None).collect();
-            for (value, map) in self.program.maps(h, w).into_iter().enumerate() {
-                slots[self.buffers[value]].get_or_insert(map);
+            // For one pixel, a map's sides are its scale. Most values share a buffer: theirs is not even allocated.
+            for (value, map) in self.program.maps(1, 1).into_iter().enumerate() {
+                let sized = || Map::new(map.c, map.group, map.h * h, map.w * w);
+                slots[self.buffers[value]].get_or_insert_with(sized);
             }
             self.maps = slots.into_iter().flatten().collect();
         }

@@ -335,7 +335,9 @@ impl<S: Sink> Show<'_, S> {
             Mode::Bicubic => Mode::Bicubic,
         };
         let late_us = self.micros(Instant::now()).saturating_sub(self.playout.due_us(frame.pts_us));
-        self.caught_up |= late_us <= i64::try_from(IN_TIME.as_micros()).unwrap_or(i64::MAX);
+        // The first frame alone says nothing of where live is.
+        self.caught_up |=
+            self.last_shown.is_some() && late_us <= i64::try_from(IN_TIME.as_micros()).unwrap_or(i64::MAX);
         let start = Instant::now();
         let texture = self.upscale(&frame, mode, wants)?;
         let upscale = start.elapsed();
