@@ -23,14 +23,14 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
-    /// The adapter does not offer a shader variant that was asked for.
-    #[error("{adapter}: no shader variant {variant}: {reason}")]
+    /// The adapter computes wrongly by a shader variant that was asked for.
+    #[error("{adapter} cannot be used with shader variant {variant}: {reason}")]
     Variant {
         /// Its name.
         adapter: String,
         /// What was asked for.
         variant: Variant,
-        /// What is missing or wrong.
+        /// What is wrong.
         reason: String,
     },
     /// The adapter does not offer what the shaders need.

@@ -35,17 +35,11 @@ pub enum Variant {
     F32,
     /// Activations in 16 bits, sums in 32.
     F16Storage,
-    /// Activations and sums in 16 bits.
-    F16,
-    /// Matrix units on tiles of 8x8.
-    Coop8,
-    /// Matrix units on tiles of 16x16.
-    Coop16,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16Storage, Self::F16, Self::Coop8, Self::Coop16];
+    pub const ALL: [Self; 2] = [Self::F32, Self::F16Storage];
 }
 
 impl fmt::Display for Variant {
@@ -53,16 +47,13 @@ impl fmt::Display for Variant {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::F16Storage => "f16-storage",
-            Self::F16 => "f16",
-            Self::Coop8 => "coop8",
-            Self::Coop16 => "coop16",
         })
     }
 }
 
 /// No [`Variant`] has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no shader variant: expected f32, f16-storage, f16, coop8 or coop16")]
+#[error("`{0}` is no shader variant: expected f32 or f16-storage")]
 pub struct UnknownVariant(pub String);
 
 impl FromStr for Variant {

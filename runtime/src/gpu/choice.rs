@@ -32,27 +32,28 @@ pub(super) fn variant(precision: Precision) -> Variant {
     }
 }
 
-fn precision(variant: Variant) -> Option<Precision> {
-    Precision::ALL.into_iter().find(|&precision| self::variant(precision) == variant)
+fn precision(variant: Variant) -> Precision {
+    match variant {
+        Variant::F32 => Precision::F32,
+        Variant::F16Storage => Precision::F16Storage,
+    }
 }
 
 /// How this device is to compute `arch`.
 ///
 /// # Errors
-/// [`Error::Variant`] for one that was asked for and is not there or wrong, [`Error::Wrong`] if all are wrong; what the
+/// [`Error::Variant`] for one that was asked for and is wrong, [`Error::Wrong`] if all are wrong; what the
 /// device says.
 pub(super) fn choose(gpu: &Gpu, arch: Arch, options: &Options) -> Result<Kernel, Error> {
     if let Some(variant) = options.variant {
-        let refuse = |reason| Error::Variant { adapter: gpu.name().to_owned(), variant, reason };
-        let precision = precision(variant).ok_or_else(|| refuse("not in this version".into()))?;
-        let kernel = Kernel::of(gpu, precision);
+        let kernel = Kernel::of(gpu, precision(variant));
         return match probe(gpu, kernel)? {
             None => Ok(kernel),
-            Some(wrong) => Err(refuse(wrong)),
+            Some(reason) => Err(Error::Variant { adapter: gpu.name().to_owned(), variant, reason }),
         };
     }
     let key = key(gpu, arch);
-    let known = options.cache.as_deref().and_then(|path| recall(path, &key)).and_then(precision);
+    let known = options.cache.as_deref().and_then(|path| recall(path, &key)).map(precision);
     if let Some(precision) = known {
         let kernel = Kernel::of(gpu, precision);
         if is_right(gpu, kernel)? {

@@ -44,7 +44,7 @@ impl Network {
     /// Chooses how to compute and compiles the pipelines; all weights are zero.
     ///
     /// # Errors
-    /// [`Error::Variant`] for one that was asked for and that the device lacks or computes wrongly, [`Error::Wrong`] if
+    /// [`Error::Variant`] for one that was asked for and that the device computes wrongly, [`Error::Wrong`] if
     /// it computes all of them wrongly, [`Error::Buffer`] if it cannot hold the weights, [`Error::Lost`] if it failed.
     pub fn new(gpu: Gpu, arch: Arch, options: &Options) -> Result<Self, Error> {
         let kernel = choice::choose(&gpu, arch, options)?;
