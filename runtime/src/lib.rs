@@ -2,6 +2,7 @@
 //!
 //! New weights take force between two frames. There is no kernel of ours for CUDA here, no clock and no thread:
 //! the caller measures, decides and drives.
+#![deny(unsafe_code)]
 
 mod budget;
 mod cpu;

@@ -51,14 +51,15 @@ pub enum Input<'a> {
 /// What a convolution writes, after the pixel shuffle of its layer.
 #[derive(Clone, Copy)]
 pub enum Output<'a> {
-    /// A value of the network. A layer more than the convolution needs takes the RGB of [`Input::Planes`].
+    /// A value of the network. A layer more than the convolution needs takes the RGB: of a picture that is read, or else
+    /// the layer more that `add` has.
     Activation(&'a Activation),
     /// The picture: `round(255 * clamp(v + mean + base?))`.
     Picture {
         /// Where to.
         rgba: &'a Rgba,
-        /// Its last layer is RGB, and its bicubic upscale is added.
-        base: Option<&'a Activation>,
+        /// Whether the bicubic upscale of the RGB is added, a layer more of the input than the convolution needs.
+        base: bool,
         /// Added to each colour.
         mean: [f32; 3],
     },
@@ -118,24 +119,33 @@ impl Pass {
         };
         let s = layer.shuffle;
         let head = matches!(input, Input::Planes(_));
+        let (in_layers, in_precision) = match input {
+            Input::Activation(x) => (x.layers(), x.precision()),
+            Input::Planes(_) => (1, kernel.precision),
+        };
+        assert!(in_layers >= layer.in_groups && in_precision == kernel.precision);
         let keep_rgb = match output {
             Output::Activation(y) => {
                 assert!(y.size() == size.times(s) && y.precision() == kernel.precision);
                 assert!(y.layers() == layer.sub_groups || y.layers() == layer.sub_groups + 1);
-                head && y.layers() > layer.sub_groups
+                match add {
+                    _ if y.layers() == layer.sub_groups => 0u8,
+                    None => {
+                        assert!(in_layers == 1, "RGB is read");
+                        1
+                    }
+                    Some(add) => {
+                        assert!(add.layers() == y.layers(), "RGB is added to");
+                        2
+                    }
+                }
             }
             Output::Picture { rgba, base, .. } => {
                 assert!(rgba.size() == size.times(s) && layer.sub_groups == 1);
-                assert!(base.is_none_or(|base| base.size() == size));
-                false
+                assert!(!base || in_layers == layer.in_groups + 1);
+                0
             }
         };
-        match input {
-            Input::Activation(x) => {
-                assert!(x.layers() >= layer.in_groups && x.precision() == kernel.precision);
-            }
-            Input::Planes(_) => assert!(layer.in_groups == 1),
-        }
         assert!(add.is_none_or(|add| s == 1 && add.layers() >= layer.sub_groups && add.size() == size));
 
         let source = match weights[0].texture(index) {
@@ -145,7 +155,7 @@ impl Pass {
         };
         let (mean, base) = match output {
             Output::Picture { mean, base, .. } => (mean, base),
-            Output::Activation(_) => ([0.0; 3], None),
+            Output::Activation(_) => ([0.0; 3], false),
         };
         let height = if kernel.tall { 1 } else { CONV3X3_TILE / CONV3X3_ROWS[0] };
         let pipeline = gpu.pipeline(
@@ -160,10 +170,9 @@ impl Pass {
                 ("ADD", flag(add.is_some())),
                 ("SCALE", f64::from(conv.scale)),
                 ("HEAD", flag(head)),
-                ("KEEP_RGB", flag(keep_rgb)),
+                ("KEEP_RGB", f64::from(keep_rgb)),
                 ("TAIL", flag(matches!(output, Output::Picture { .. }))),
-                ("BASE", flag(base.is_some())),
-                ("BASE_LAYER", base.map_or(0, |base| base.layers() - 1) as f64),
+                ("BASE", flag(base)),
                 ("MEAN_R", f64::from(mean[0])),
                 ("MEAN_G", f64::from(mean[1])),
                 ("MEAN_B", f64::from(mean[2])),
@@ -199,7 +208,6 @@ impl Pass {
                     Output::Picture { rgba, .. } => rgba.view(),
                     Output::Activation(_) => unused.rgba(),
                 }),
-                BindingResource::TextureView(base.map_or(unused.sampled(), Activation::view)),
                 BindingResource::TextureView(planes[0]),
                 BindingResource::TextureView(planes[1]),
                 BindingResource::TextureView(planes[2]),

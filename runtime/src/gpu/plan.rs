@@ -25,6 +25,7 @@ pub(super) struct Plan {
 pub(super) struct Slot {
     pub planes: Planes,
     pub rgba: Rgba,
+    convert: Option<Pass>,
     head: Pass,
     tail: Pass,
     yuv_rgb: Pass,
@@ -65,11 +66,10 @@ impl Plan {
     ) -> Result<Self, Error> {
         let steps = program(arch);
         let (base, last) = (arch.base() == Base::Bicubic, steps.len() - 1);
-        let mut last_reads = last_reads(&steps);
-        if base {
-            // The tail adds the upscale of the RGB that the head keeps beside its output.
-            last_reads[1] = last;
-        }
+        let last_reads = last_reads(&steps);
+        // The tail adds the upscale of the RGB. The head keeps it beside its output, and the last convolution of the body,
+        // which adds that, passes it on.
+        let keeps = |i: usize| base && (i == 0 || i + 1 == last);
         let mut values: Vec<Option<Activation>> = vec![None];
         let mut pool = Pool::default();
         let mut body = Vec::with_capacity(last - 1);
@@ -85,8 +85,7 @@ impl Plan {
         };
         for (i, step) in steps[..last].iter().enumerate() {
             let src = if i == 0 { size } else { held(&values, step.src).size() };
-            let kept = usize::from(i == 0 && base);
-            let layers = layout.layers[step.layer].sub_groups + kept;
+            let layers = layout.layers[step.layer].sub_groups + usize::from(keeps(i));
             let y = pool.take(gpu, kernel.precision, src.times(step.shuffle), layers)?;
             if i > 0 {
                 let (x, add) = (held(&values, step.src), step.add.map(|add| held(&values, add)));
@@ -102,13 +101,21 @@ impl Plan {
         let x = held(&values, steps[last].src);
         let first = first.expect("a network has a head before its tail");
         let rgb = Activation::new(gpu, Precision::F32, size, 4)?;
+        // An adapter in software reads planes slowly: there, each pixel is converted once, not for each tap.
+        let converted = match kernel {
+            Kernel { tall: false, .. } => None,
+            Kernel { precision: Precision::F32, .. } => Some(rgb.clone()),
+            Kernel { precision, .. } => Some(Activation::new(gpu, precision, size, 4)?),
+        };
         let slot = || {
             let planes = Planes::new(gpu, size)?;
             let rgba = Rgba::new(gpu, size.times(arch.scale()))?;
-            let output = Output::Picture { rgba: &rgba, base: base.then_some(&first), mean: RGB_MEAN };
+            let picture = Output::Picture { rgba: &rgba, base, mean: RGB_MEAN };
+            let input = converted.as_ref().map_or(Input::Planes(&planes), Input::Activation);
             Ok(Arc::new(Slot {
-                head: pass(0, Input::Planes(&planes), Output::Activation(&first), None),
-                tail: pass(last, Input::Activation(&x), output, None),
+                convert: converted.as_ref().map(|rgb| Pass::yuv_rgb(gpu, &planes, rgb)),
+                head: pass(0, input, Output::Activation(&first), None),
+                tail: pass(last, Input::Activation(&x), picture, None),
                 yuv_rgb: Pass::yuv_rgb(gpu, &planes, &rgb),
                 bicubic: Pass::bicubic(gpu, arch.scale(), RGB_MEAN, &rgb, &rgba),
                 planes,
@@ -122,10 +129,10 @@ impl Plan {
 
     /// The dispatches of one frame, in order.
     pub fn passes<'a>(&'a self, slot: &'a Slot, mode: Mode) -> impl Iterator<Item = &'a Pass> {
-        let (first, body, last) = match mode {
-            Mode::Network => (&slot.head, &self.body[..], &slot.tail),
-            Mode::Bicubic => (&slot.yuv_rgb, &[][..], &slot.bicubic),
+        let (convert, first, body, last) = match mode {
+            Mode::Network => (slot.convert.as_ref(), &slot.head, &self.body[..], &slot.tail),
+            Mode::Bicubic => (None, &slot.yuv_rgb, &[][..], &slot.bicubic),
         };
-        std::iter::once(first).chain(body).chain(std::iter::once(last))
+        convert.into_iter().chain([first]).chain(body).chain([last])
     }
 }

@@ -17,10 +17,9 @@ override RELU: bool;
 override ADD: bool;
 override SCALE: f32;
 override HEAD: bool; // x is the decoded planes as RGB
-override KEEP_RGB: bool; // which becomes one more layer of y
+override KEEP_RGB: u32; // y has one more layer, RGB: 1 from x, 2 from `add`, where it is one more layer too
 override TAIL: bool; // the output is a picture
-override BASE: bool; // the tail adds the bicubic upscale of RGB, layer BASE_LAYER of `base`
-override BASE_LAYER: u32;
+override BASE: bool; // the tail adds the bicubic upscale of RGB, one more layer of x
 override MEAN_R: f32; // added by the tail
 override MEAN_G: f32;
 override MEAN_B: f32;
@@ -41,11 +40,10 @@ override WEIGHTS: u32; // 0 from uniform, 1 from storage, 2 from a texture: what
 @group(0) @binding(5) var add: texture_2d_array<f32>;
 @group(0) @binding(6) var y: texture_storage_2d_array<rgba32float, write>;
 @group(0) @binding(7) var rgba: texture_storage_2d<rgba8unorm, write>;
-@group(0) @binding(8) var base: texture_2d_array<f32>;
-@group(0) @binding(9) var luma: texture_2d<f32>;
-@group(0) @binding(10) var cb: texture_2d<f32>;
-@group(0) @binding(11) var cr: texture_2d<f32>;
-@group(0) @binding(12) var<uniform> input_from_yuv: mat4x4<f32>; // see yuv_rgb.wgsl
+@group(0) @binding(8) var luma: texture_2d<f32>;
+@group(0) @binding(9) var cb: texture_2d<f32>;
+@group(0) @binding(10) var cr: texture_2d<f32>;
+@group(0) @binding(11) var<uniform> input_from_yuv: mat4x4<f32>; // see yuv_rgb.wgsl
 
 const TILE: u32 = 18u; // 16 pixels and one more on each side
 var<workgroup> tile: array<vec4<f32>, 324>;
@@ -109,7 +107,7 @@ fn keys(t: f32) -> vec4<f32> {
 // RGB at (i, j), with the edge repeated.
 fn pixel(i: i32, j: i32) -> vec3<f32> {
     let at = clamp(vec2(j, i), vec2(0), vec2(i32(size.w), i32(size.h)) - 1) + 1;
-    return textureLoad(base, at, BASE_LAYER, 0).xyz;
+    return textureLoad(x, at, IN_GROUPS).xyz;
 }
 
 fn line(i: i32, j: i32, weights: vec4<f32>) -> vec3<f32> {
@@ -177,6 +175,12 @@ fn biased(bias: vec4<f32>) -> Sums {
     return Sums(column, column);
 }
 
+fn keep_rgb(v: vec4<f32>, i: u32, j: u32) {
+    if i < size.h && j < size.w {
+        textureStore(y, vec2(j, i) + 1u, SUB_GROUPS, v);
+    }
+}
+
 fn store(sum: vec4<f32>, group: u32, i: u32, j: u32) {
     if group >= SUB_GROUPS * S * S || i >= size.h || j >= size.w {
         return;
@@ -201,6 +205,9 @@ fn store(sum: vec4<f32>, group: u32, i: u32, j: u32) {
         textureStore(rgba, at, vec4(codes / 255.0, 1.0));
     } else {
         textureStore(y, at + 1u, group % SUB_GROUPS, v);
+        if KEEP_RGB == 2u && group == 0u {
+            keep_rgb(textureLoad(add, vec2(j, i) + 1u, SUB_GROUPS, 0), i, j);
+        }
     }
 }
 
@@ -214,12 +221,6 @@ fn store_column(sums: Sums, group: u32, i: u32, j: u32) {
         store(sums.lower[1], group, i + 5u, j);
         store(sums.lower[2], group, i + 6u, j);
         store(sums.lower[3], group, i + 7u, j);
-    }
-}
-
-fn keep_rgb(v: vec4<f32>, i: u32, j: u32) {
-    if i < size.h && j < size.w {
-        textureStore(y, vec2(j, i) + 1u, SUB_GROUPS, v);
     }
 }
 
@@ -275,7 +276,7 @@ fn main(
                 v.v8 = value(group, i + 8u, j + kx);
                 v.v9 = value(group, i + 9u, j + kx);
             }
-            if KEEP_RGB && kx == 1u && wid.z == 0u {
+            if KEEP_RGB == 1u && kx == 1u && wid.z == 0u {
                 keep_rgb(v.v1, i, j);
                 keep_rgb(v.v2, i + 1u, j);
                 keep_rgb(v.v3, i + 2u, j);
