@@ -71,12 +71,14 @@ impl Upscaler {
         }
     }
 
-    /// On a device that is open, such as a window's; with [`Preference::Cpu`] on the CPU all the same.
+    /// On a device that is open, such as a window's. With [`Preference::Cpu`] on the CPU all the same, and with
+    /// [`Preference::Auto`] if the device is one in software that nobody named.
     ///
     /// # Errors
     /// As [`Upscaler::new`].
     pub fn on(gpu: Gpu, arch: Arch, options: &Options) -> Result<Self, Error> {
-        if options.device == Preference::Cpu {
+        let unwanted = options.device == Preference::Auto && options.adapter.is_none() && gpu.software();
+        if options.device == Preference::Cpu || unwanted {
             return Ok(Self::with(arch, None, options));
         }
         match Network::new(gpu, arch, options) {

@@ -174,6 +174,21 @@ fn frames_in_flight_on_a_device_that_is_lost_are_whole_or_errors_and_the_next_co
 }
 
 #[test]
+fn a_windows_device_in_software_is_used_only_if_it_was_asked_for() {
+    let gpu = match Gpu::open(&AdapterChoice { allow_software: true, adapter: None }) {
+        Ok(gpu) if gpu.software() => gpu,
+        Ok(_) | Err(Error::NoAdapter { .. }) => {
+            return eprintln!("SKIPPED: no adapter in software is the best one");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let upscaler = Upscaler::on(gpu.clone(), arch(), &Options::default()).unwrap();
+    assert_eq!((upscaler.backend(), upscaler.variant()), ("cpu", None));
+    let upscaler = Upscaler::on(gpu.clone(), arch(), &software()).unwrap();
+    assert_eq!((upscaler.backend(), upscaler.variant()), (gpu.name(), Some(Variant::F32)));
+}
+
+#[test]
 fn what_was_named_and_is_not_there_is_an_error_whatever_the_preference() {
     let options = Options { adapter: Some("no such adapter".into()), ..Options::default() };
     assert!(matches!(Upscaler::new(arch(), &options), Err(Error::NoSuchAdapter { .. })));
