@@ -150,6 +150,62 @@ fn a_window_shows_a_stream_and_closes_cleanly() {
     );
 }
 
+/// The window's picture as X has it: (pixels, 3) RGB; none where ImageMagick is missing.
+fn picture_of(display: &Display, folder: &Path) -> Option<Vec<[u8; 3]>> {
+    let file = folder.join("screen.png");
+    let shot = Command::new("import").args(["-silent", "-window", "root"]).arg(&file);
+    let mut shot = shot.env("DISPLAY", &display.name).spawn().ok()?;
+    assert!(shot.wait().unwrap().success());
+    let mut decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(file).unwrap()));
+    decoder.set_transformations(png::Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info().unwrap();
+    let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut bytes).unwrap();
+    let channels = info.color_type.samples();
+    assert!(channels >= 3, "a picture in colour");
+    Some(bytes[..info.buffer_size()].chunks_exact(channels).map(|p| [p[0], p[1], p[2]]).collect())
+}
+
+#[test]
+fn frames_that_stay_on_the_device_are_drawn() {
+    let Some(display) = Display::open() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    common::clip(&folder.join("clip.mp4"), (256, 144), 50, 25.0);
+    let (_server, address, hash) = server(folder);
+    let to = ["--server", &address, "--pin", &hash];
+    // An adapter that is named is used, also one in software.
+    let more = ["--adapter", "0", "--stats", "stats.jsonl"];
+    let mut viewer =
+        Process::start_with(folder, "viewer", VIEWER, &[&to[..], &more].concat(), &display.environment());
+    let send = [&to[..], &["--input", "clip.mp4", "--loop"]].concat();
+    let _sender = Process::start(folder, "sender", SENDER, &send);
+    // Until the device is open, the CPU upscales.
+    viewer.wait_for("frames made by the adapter", 3 * MOMENT, |_| {
+        let stats = std::fs::read_to_string(folder.join("stats.jsonl")).unwrap_or_default();
+        let made = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            line["backend"].as_str().is_some_and(|name| name.starts_with("wgpu"))
+                && line["fps"].as_f64() > Some(0.0)
+        };
+        (stats.lines().filter(|line| made(line)).count() >= 2).then_some(())
+    });
+    for keys in [&[][..], &["c"]] {
+        let _ = display.press(keys);
+        std::thread::sleep(Duration::from_secs(1));
+        let Some(pixels) = picture_of(&display, folder) else {
+            eprintln!("SKIPPED: no ImageMagick: nobody looks at the window");
+            break;
+        };
+        let colours: std::collections::BTreeSet<_> = pixels.iter().collect();
+        // The clip moves over the whole range; a window that draws nothing is black with white letters.
+        assert!(colours.len() > 1000, "{} colours with {keys:?}", colours.len());
+    }
+    viewer.interrupt();
+    assert_eq!(viewer.end(MOMENT), 0, "{}", viewer.stderr());
+    assert!(!viewer.stderr().contains("panicked"), "{}", viewer.stderr());
+}
+
 #[test]
 fn without_a_server_the_window_says_so_and_tries_again() {
     let Some(display) = Display::open() else { return };

@@ -2,7 +2,8 @@
 """The same networks in ncnn and onnxruntime, beside ours: on one adapter, and on the CPU, in one run.
 
     viewer.py --hone target/release/hone [--nets 4x16,8x32] [--sizes 480x270] [--scale 2] [--threads 2]
-              [--rounds 3] [--backend all] [--icd lvp_icd.x86_64.json] [--webgpu-python PYTHON] [--json peers.json]
+              [--rounds 3] [--backend all] [--variant f16-storage] [--icd lvp_icd.x86_64.json]
+              [--webgpu-python PYTHON] [--json peers.json]
 
 Needs Python with:            pip install numpy onnxruntime ncnn
 and, for WebGPU, a second one, since both packages are called onnxruntime:
@@ -238,9 +239,10 @@ def ours(options, env, folder, net, size):
     rows = []
     for backend in ["cpu"] if options.backend == "cpu" else ["cpu", "wgpu"]:
         path = os.path.join(folder, "rows.json")
-        adapter = ["--adapter", options.adapter] if options.adapter and backend == "wgpu" else []
+        given = {"--adapter": options.adapter, "--variant": options.variant} if backend == "wgpu" else {}
+        more = [word for name, value in given.items() if value for word in (name, value)]
         subprocess.run([options.hone, "bench", "viewer", "--nets", net, "--sizes", size, "--scales", str(options.scale),
-                        "--backend", backend, "--seconds", SECONDS_OURS, "--keep", folder, "--json", path, *adapter],
+                        "--backend", backend, "--seconds", SECONDS_OURS, "--keep", folder, "--json", path, *more],
                        check=True, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with open(path) as file:
             rows += json.load(file)
@@ -260,6 +262,7 @@ def main():
     parser.add_argument("--backend", default="all", choices=["cpu", "wgpu", "all"])
     parser.add_argument("--icd", help="the Vulkan driver's manifest, to make all use one adapter")
     parser.add_argument("--adapter", help="our name or index of that adapter")
+    parser.add_argument("--variant", help="our shader variant: f32 or f16-storage")
     parser.add_argument("--webgpu-python", default=sys.executable)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()

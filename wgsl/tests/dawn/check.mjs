@@ -2,11 +2,17 @@
 // Arguments: files. Exit status 1 and a message for each that is refused, 2 if Dawn cannot be started.
 import fs from 'node:fs';
 
-let device;
+// Held to the end: an instance that is collected answers no more.
+let gpu, device;
+setTimeout(() => {
+  console.error('Dawn does not answer');
+  process.exit(1);
+}, 60_000).unref();
 try {
   const { create, globals } = await import('webgpu');
   Object.assign(globalThis, globals);
-  const adapter = await create(['backend=null']).requestAdapter();
+  gpu = create(['backend=null']);
+  const adapter = await gpu.requestAdapter();
   const optional = ['shader-f16', 'subgroups'].filter((name) => adapter.features.has(name));
   device = await adapter.requestDevice({ requiredFeatures: optional });
 } catch (error) {
@@ -29,5 +35,6 @@ for (const file of process.argv.slice(2)) {
     console.log(`${file}: accepted`);
   }
 }
-// The device would keep the process alive.
+// The instance would keep the process alive.
+globalThis.gpu = gpu;
 process.exit(refused === 0 ? 0 : 1);
