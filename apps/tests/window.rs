@@ -153,9 +153,9 @@ fn a_window_shows_a_stream_and_closes_cleanly() {
 /// The window's picture as X has it: (pixels, 3) RGB; none where ImageMagick is missing.
 fn picture_of(display: &Display, folder: &Path) -> Option<Vec<[u8; 3]>> {
     let file = folder.join("screen.png");
-    let shot = Command::new("import").args(["-silent", "-window", "root"]).arg(&file);
-    let mut shot = shot.env("DISPLAY", &display.name).spawn().ok()?;
-    assert!(shot.wait().unwrap().success());
+    let mut shot = Command::new("import");
+    shot.args(["-silent", "-window", "root"]).arg(&file).env("DISPLAY", &display.name);
+    assert!(shot.status().ok()?.success());
     let mut decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(file).unwrap()));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().unwrap();

@@ -30,6 +30,10 @@ pub fn run() -> Result<()> {
     if std::io::stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
+    if std::env::var_os("PYTHONPATH").is_none() {
+        // Where it does not exist, python3 does not mind.
+        command.env("PYTHONPATH", crate::tools::python_packages());
+    }
     let interpreted = std::env::temp_dir().join(format!("hone-ptxsim-{}.jsonl", std::process::id()));
     command.env("PTXSIM_STATS", &interpreted);
     let mut child =

@@ -62,6 +62,32 @@ pub fn provide() {
         println!("{line}");
     }
     dawn();
+    onnxruntime();
+}
+
+/// Where packages for python3 are put; [`crate::suite`] names it to the tests.
+pub fn python_packages() -> std::path::PathBuf {
+    crate::wheels::target().join("python")
+}
+
+/// onnxruntime, which exported networks are compared with, from PyPI.
+fn onnxruntime() {
+    let folder = python_packages();
+    if folder.join("onnxruntime").is_dir() {
+        return;
+    }
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"];
+    println!("== pip install numpy onnxruntime");
+    let status = Command::new("python3")
+        .args(pip)
+        .args(["--only-binary=:all:", "numpy", "onnxruntime", "--target"])
+        .arg(&folder)
+        .status();
+    if !status.is_ok_and(|status| status.success()) {
+        println!(
+            "MISSING: onnxruntime (exported networks are not compared with it); it needs python3 with pip"
+        );
+    }
 }
 
 /// Dawn, the browser's side of the shader tests, from the npm registry at the version of its lock file.

@@ -24,6 +24,11 @@ pub const PTXAS: Wheel =
 pub const NVDISASM: Wheel =
     Wheel { package: "nvidia-cuda-nvdisasm", version: "13.2.51", folder: "nvidia/cu13/bin" };
 
+/// The target folder.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 impl Wheel {
     /// The version of what is in it.
     pub fn version(&self) -> &'static str {
@@ -35,9 +40,7 @@ impl Wheel {
     /// # Errors
     /// Without python3 and pip, or if the package cannot be fetched.
     pub fn provide(&self) -> Result<PathBuf> {
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        let unpacked = target.join("cuda-tools").join(format!("{}-{}", self.package, self.version));
+        let unpacked = target().join("cuda-tools").join(format!("{}-{}", self.package, self.version));
         let folder = unpacked.join(self.folder);
         if folder.is_dir() {
             return Ok(folder);
