@@ -81,14 +81,16 @@ impl Drop for Display {
     }
 }
 
-fn server(folder: &Path) -> (Process, String, String) {
+/// A server, a clip to send, and how senders and viewers find the server.
+fn server(folder: &Path) -> (Process, [String; 4]) {
+    common::clip(&folder.join("clip.mp4"), (256, 144), 50, 25.0);
     let settings =
         "[endpoint]\nbind = \"127.0.0.1:0\"\n[trainer]\nbackend = \"cpu\"\nblocks = 1\nfeatures = 8\n";
     std::fs::write(folder.join("server.toml"), settings).unwrap();
     let mut server = Process::start(folder, "server", SERVER, &["--config", "server.toml"]);
     let address = server.line("listening on ");
     let hash = server.line("certificate for development, pin it: ");
-    (server, address, hash)
+    (server, ["--server".into(), address, "--pin".into(), hash])
 }
 
 #[test]
@@ -96,9 +98,8 @@ fn a_window_shows_a_stream_and_closes_cleanly() {
     let Some(display) = Display::open() else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    common::clip(&folder.join("clip.mp4"), (256, 144), 50, 25.0);
-    let (_server, address, hash) = server(folder);
-    let to = ["--server", &address, "--pin", &hash];
+    let (_server, to) = server(folder);
+    let to = to.each_ref().map(String::as_str);
     let more = ["--record-raw", "lr.mp4", "--stats", "stats.jsonl"];
     let mut viewer =
         Process::start_with(folder, "viewer", VIEWER, &[&to[..], &more].concat(), &display.environment());
@@ -171,9 +172,8 @@ fn frames_that_stay_on_the_device_are_drawn() {
     let Some(display) = Display::open() else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    common::clip(&folder.join("clip.mp4"), (256, 144), 50, 25.0);
-    let (_server, address, hash) = server(folder);
-    let to = ["--server", &address, "--pin", &hash];
+    let (_server, to) = server(folder);
+    let to = to.each_ref().map(String::as_str);
     // An adapter that is named is used, also one in software.
     let more = ["--adapter", "0", "--stats", "stats.jsonl"];
     let mut viewer =

@@ -73,9 +73,11 @@ extern "C" fn tell() {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         let _ = file.and_then(|mut file| file.write_all(lines.as_bytes()));
     }
-    // A card does not count.
-    let driver = hone_ptxsim_libcuda::stats().unwrap_or_default();
-    for line in driver.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+    // A card does not count what it runs.
+    for line in hone_ptxsim_libcuda::stats()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+    {
         let number = |name: &str| line[name].as_u64().unwrap_or(0);
         let name = line["kernel"].as_str().unwrap_or_default().to_owned();
         let (launches, instructions) = counts.kernels.entry(name).or_default();
@@ -89,9 +91,9 @@ extern "C" fn tell() {
     // Past the capture of the test harness.
     let _ = writeln!(
         std::io::stderr(),
-        "CUDA on the interpreter: {} kernels, {} cases, {launches} launches, {:.1} M instructions",
-        counts.kernels.len(),
+        "CUDA: {} cases; on the interpreter {} kernels, {launches} launches, {:.1} M instructions",
         counts.cases,
+        counts.kernels.len(),
         instructions as f64 / 1e6
     );
 }

@@ -45,14 +45,12 @@ impl std::fmt::Display for PreloadError {
 /// # Errors
 /// [`PreloadError`] if the file is not there or cannot be loaded.
 pub fn preload() -> Result<(), PreloadError> {
-    loaded().as_ref().map(|_| ()).map_err(PreloadError::clone)
+    LOADED.get_or_init(load).as_ref().map(|_| ()).map_err(PreloadError::clone)
 }
 
-/// What ran on the preloaded stand-in in this process so far: the lines that `PTXSIM_STATS` has, a kernel each.
-///
-/// # Errors
-/// As [`preload`], which this calls.
-pub fn stats() -> Result<String, PreloadError> {
+/// What ran on the preloaded stand-in in this process so far: the lines that `PTXSIM_STATS` has, a kernel each. Empty
+/// where it was not preloaded.
+pub fn stats() -> String {
     type Take = unsafe extern "C" fn(*mut c_void, *const u8, usize);
     /// # Safety
     /// `text` is a `Vec<u8>`; `data` is valid for `len` bytes.
@@ -61,7 +59,7 @@ pub fn stats() -> Result<String, PreloadError> {
         let (text, data) = unsafe { (&mut *text.cast::<Vec<u8>>(), core::slice::from_raw_parts(data, len)) };
         text.extend_from_slice(data);
     }
-    let library = loaded().as_ref().map_err(PreloadError::clone)?;
+    let Some(Ok(library)) = LOADED.get() else { return String::new() };
     let mut text = Vec::<u8>::new();
     // SAFETY: the library is this crate, where `ptxsim_stats` has this type; it calls `take` with what it is given.
     unsafe {
@@ -69,14 +67,11 @@ pub fn stats() -> Result<String, PreloadError> {
             stats(take, (&raw mut text).cast());
         }
     }
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The library, which stays for the life of the process: others look it up by name.
-fn loaded() -> &'static Result<libloading::Library, PreloadError> {
-    static LOADED: OnceLock<Result<libloading::Library, PreloadError>> = OnceLock::new();
-    LOADED.get_or_init(load)
-}
+static LOADED: OnceLock<Result<libloading::Library, PreloadError>> = OnceLock::new();
 
 fn load() -> Result<libloading::Library, PreloadError> {
     let program = std::env::current_exe().unwrap_or_default();

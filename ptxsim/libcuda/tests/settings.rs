@@ -53,7 +53,7 @@ fn the_environment_sets_device_driver_schedule_and_counts() {
         assert_eq!(stream.clone_dtoh(&winner).unwrap(), 0u32.to_le_bytes());
     }
 
-    let told = hone_ptxsim_libcuda::stats().unwrap();
+    let told = hone_ptxsim_libcuda::stats();
     // Counts are written when the context goes.
     drop((stream, function, module));
     drop(context);
@@ -63,5 +63,5 @@ fn the_environment_sets_device_driver_schedule_and_counts() {
         "{line}"
     );
     assert_eq!(told, line);
-    assert_eq!(hone_ptxsim_libcuda::stats().unwrap(), line, "what was written still counts");
+    assert_eq!(hone_ptxsim_libcuda::stats(), line, "what was written still counts");
 }

@@ -283,3 +283,22 @@ impl Gpu {
         Ok(view.to_vec())
     }
 }
+
+/// A flat texture; its sides are within the device's limits.
+pub(super) fn texture(
+    device: &wgpu::Device,
+    Size { h, w }: Size,
+    format: wgpu::TextureFormat,
+    usage: wgpu::TextureUsages,
+) -> wgpu::Texture {
+    device.create_texture(&wgpu::TextureDescriptor {
+        label: None,
+        size: wgpu::Extent3d { width: w as u32, height: h as u32, depth_or_array_layers: 1 },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format,
+        usage,
+        view_formats: &[],
+    })
+}

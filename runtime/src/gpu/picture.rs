@@ -7,6 +7,7 @@ use wgpu::{
     Buffer, BufferUsages, CommandEncoder, MapMode, Texture, TextureFormat, TextureUsages, TextureView,
 };
 
+use super::device::texture;
 use super::mapped::Mapped;
 use super::{Gpu, Size};
 use crate::Error;
@@ -14,20 +15,6 @@ use crate::Error;
 /// Bytes from row to row in a copy between buffer and texture: WebGPU's alignment.
 fn pitch(row_bytes: usize) -> usize {
     row_bytes.next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT as usize)
-}
-
-fn texture(gpu: &Gpu, Size { h, w }: Size, format: TextureFormat, usage: TextureUsages) -> Texture {
-    gpu.device().create_texture(&wgpu::TextureDescriptor {
-        label: None,
-        // Sides are at most `SIDE_MAX`, checked where a picture comes in.
-        size: wgpu::Extent3d { width: w as u32, height: h as u32, depth_or_array_layers: 1 },
-        mip_level_count: 1,
-        sample_count: 1,
-        dimension: wgpu::TextureDimension::D2,
-        format,
-        usage,
-        view_formats: &[],
-    })
 }
 
 /// Where texels of a buffer lie.
@@ -68,7 +55,8 @@ impl Planes {
         let luma_end = MATRIX_BYTES + plane_bytes(size);
         let bytes = luma_end + 2 * plane_bytes(half);
         let upload = Mapped::new(gpu, bytes, MapMode::Write)?;
-        let textures = [size, half, half].map(|size| texture(gpu, size, TextureFormat::R8Unorm, usage));
+        let textures =
+            [size, half, half].map(|size| texture(gpu.device(), size, TextureFormat::R8Unorm, usage));
         Ok(Self {
             size,
             views: textures.each_ref().map(|t| t.create_view(&Default::default())),
@@ -181,7 +169,7 @@ impl Rgba {
         gpu.fits_sides(size, 1)?;
         let readback = Mapped::new(gpu, pitch(4 * size.w) * size.h, MapMode::Read)?;
         let usage = TextureUsages::STORAGE_BINDING | TextureUsages::TEXTURE_BINDING | TextureUsages::COPY_SRC;
-        let texture = texture(gpu, size, TextureFormat::Rgba8Unorm, usage);
+        let texture = texture(gpu.device(), size, TextureFormat::Rgba8Unorm, usage);
         let view = texture.create_view(&Default::default());
         Ok(Self { size, texture, view, readback })
     }

@@ -3,7 +3,9 @@
 use hone_wgsl::Precision;
 use wgpu::{Buffer, Device, TextureFormat, TextureUsages, TextureView, TextureViewDimension};
 
+use super::Size;
 use super::activation::format;
+use super::device::texture;
 
 /// Textures of one texel. One that is written by a dispatch may be bound only once in it, so each use has its own.
 pub(super) struct Unused {
@@ -19,17 +21,7 @@ pub(super) struct Unused {
 impl Unused {
     pub fn new(device: &Device) -> Self {
         let view = |format, usage, dimension| {
-            let texture = device.create_texture(&wgpu::TextureDescriptor {
-                label: None,
-                size: wgpu::Extent3d { width: 1, height: 1, depth_or_array_layers: 1 },
-                mip_level_count: 1,
-                sample_count: 1,
-                dimension: wgpu::TextureDimension::D2,
-                format,
-                usage,
-                view_formats: &[],
-            });
-            texture.create_view(&wgpu::TextureViewDescriptor {
+            texture(device, Size { h: 1, w: 1 }, format, usage).create_view(&wgpu::TextureViewDescriptor {
                 dimension: Some(dimension),
                 ..Default::default()
             })

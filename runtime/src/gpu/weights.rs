@@ -5,7 +5,8 @@ use hone_model::Layer;
 use hone_wgsl::{CONV3X3_OUT_GROUPS_MAX, CONV3X3_UNIFORM_BYTES};
 use wgpu::{Buffer, BufferUsages, Texture, TextureUsages};
 
-use super::{Gpu, Kernel};
+use super::device::texture;
+use super::{Gpu, Kernel, Size};
 use crate::Error;
 
 /// Where a binding may start: WebGPU's guaranteed alignment of uniform and storage offsets.
@@ -155,20 +156,12 @@ impl WeightsBuffer {
         let side_max = gpu.device().limits().max_texture_dimension_2d as usize;
         // Where a layer has too many rows for a texture, all are read from the buffer.
         let fits = kernel.tall && layout.layers.iter().all(|layer| layer.texels()[1] <= side_max);
-        let texture = |layer: &LayerLayout| {
+        let of_layer = |layer: &LayerLayout| {
             let [w, h] = layer.texels();
-            gpu.device().create_texture(&wgpu::TextureDescriptor {
-                label: None,
-                size: wgpu::Extent3d { width: w as u32, height: h as u32, depth_or_array_layers: 1 },
-                mip_level_count: 1,
-                sample_count: 1,
-                dimension: wgpu::TextureDimension::D2,
-                format: wgpu::TextureFormat::Rgba32Float,
-                usage: TextureUsages::STORAGE_BINDING | TextureUsages::COPY_DST,
-                view_formats: &[],
-            })
+            let usage = TextureUsages::STORAGE_BINDING | TextureUsages::COPY_DST;
+            texture(gpu.device(), Size { h, w }, wgpu::TextureFormat::Rgba32Float, usage)
         };
-        let textures = if fits { layout.layers.iter().map(texture).collect() } else { Vec::new() };
+        let textures = if fits { layout.layers.iter().map(of_layer).collect() } else { Vec::new() };
         Ok(Self { buffer, textures })
     }
 
