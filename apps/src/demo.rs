@@ -175,6 +175,8 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     drop(state);
     let report = Report::new(&run, &rows);
     write(&options.out.join("report.json"), serde_json::to_string_pretty(&report)?.as_bytes())?;
+    let frames: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    write(&options.out.join("frames.jsonl"), (frames.join("\n") + "\n").as_bytes())?;
     write(&options.out.join("report.html"), page::render(&report, &rows, &crops)?.as_bytes())?;
     Ok(report)
 }
@@ -435,8 +437,15 @@ impl Sink for Measure {
             Mode::Bicubic => hone,
         };
         let t_s = pts_us as f64 / 1e6;
-        let latency_ms = (now - captured).as_secs_f64() * 1e3;
-        self.rows.push(FrameRow { t_s, bicubic, hone, plain: hone, latency_ms });
+        self.rows.push(FrameRow {
+            t_s,
+            quantiser: shown.frame.quantiser,
+            version: screen.held().version(),
+            bicubic,
+            hone,
+            plain: hone,
+            latency_ms: (now - captured).as_secs_f64() * 1e3,
+        });
         if t_s >= self.next_crop_s && shown.mode == Mode::Network {
             self.next_crop_s = 1.8 * t_s;
             self.crops.push(crop(t_s, &truth, &self.bicubic, shown.rgba, self.plan.hr));
