@@ -96,7 +96,12 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     let (slowdown, viewer_name) = choose_slowdown(&options, &plan, &info, arch)?;
     announce(&options, &plan, &info, arch, slowdown, &trainer_name, &viewer_name);
 
-    let loopback = EndpointConfig { bind: ([127, 0, 0, 1], 0).into(), ..EndpointConfig::default() };
+    let loopback = EndpointConfig {
+        bind: ([127, 0, 0, 1], 0).into(),
+        // There is no link to lose, but a machine that is busy for seconds.
+        idle_timeout_ms: 30_000,
+        ..EndpointConfig::default()
+    };
     let server_config = EndpointConfig { certificate: Certificate::Dev, ..loopback.clone() };
     let server = Arc::new(Server::bind(&server_config).await?);
     let address = server.local_addr().to_string();
@@ -113,7 +118,7 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
         viewer::Options { target: options.device.into(), every_frame: true, ..Default::default() };
     let (monitor, never) = (Arc::new(Monitor::default()), Arc::new(AtomicBool::new(false)));
     let viewing = async {
-        let result = viewer::run(&viewer_client, STREAM, viewer_options, sink, &monitor, &never).await;
+        let result = viewer::run(viewer_client, STREAM, viewer_options, sink, &monitor, &never).await;
         // The sender must not wait for a viewer that is gone.
         shared.stop.store(true, Ordering::Relaxed);
         result
