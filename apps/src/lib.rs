@@ -7,6 +7,7 @@ pub mod bench;
 pub mod camera;
 pub mod cli;
 pub mod demo;
+pub mod input;
 pub mod learner;
 pub mod page;
 pub mod patch;

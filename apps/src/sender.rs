@@ -22,7 +22,7 @@ const PATCH_SHARE: f64 = 0.07;
 const PATCH_START_S: f64 = 2.0;
 /// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
 /// up with, not how long it waits.
-const GOP_S: f64 = 4.0;
+pub const GOP_S: f64 = 4.0;
 /// One patch in so many is to learn from, the others are to judge by: they are smaller, and many are needed for a
 /// verdict.
 const PATCHES_PER_LEARN: u64 = 3;
@@ -58,6 +58,8 @@ pub struct Plan {
     pub patch_kbps: f64,
     /// Colour tags of the source.
     pub colour: hone_media::frame::Colour,
+    /// Seconds between keyframes.
+    pub keyframe_interval_s: f64,
 }
 
 impl Plan {
@@ -99,12 +101,13 @@ impl Plan {
             video_kbps,
             patch_kbps,
             colour: info.colour,
+            keyframe_interval_s: GOP_S,
         })
     }
 
     /// Settings of an encoder for a picture of this size at this rate, keyframes as the stream has them.
     pub fn encode(&self, (width, height): (u32, u32), kbps: f64) -> encode::Config {
-        let gop_frames = (GOP_S * self.fps).round().max(1.0) as u32;
+        let gop_frames = (self.keyframe_interval_s * self.fps).round().max(1.0) as u32;
         let config = encode::Config::new(width, height, self.fps, kbps.round() as u32);
         encode::Config { gop_frames, colour: self.colour, ..config }
     }
@@ -189,6 +192,15 @@ impl RealTime {
     /// Starts with the first frame.
     pub fn new(stop: Arc<AtomicBool>) -> Self {
         Self { start: None, stop }
+    }
+}
+
+/// The pace of a source that is live itself: no frame waits, until `stop` is set.
+pub struct AsItComes(pub Arc<AtomicBool>);
+
+impl Pace for AsItComes {
+    fn wait(&mut self, _pts_us: i64) -> bool {
+        !self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -309,7 +321,7 @@ mod tests {
 
     fn info(width: u32, height: u32) -> Info {
         let colour = Colour::guess(height);
-        Info { width, height, fps: 25.0, duration_us: None, colour, has_audio: false }
+        Info { width, height, fps: 25.0, duration_us: None, colour, has_audio: false, live: false }
     }
 
     #[test]
