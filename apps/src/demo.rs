@@ -26,6 +26,7 @@ use crate::report::{Backends, FrameRow, Report, Run};
 use crate::screen::Screen;
 use crate::sender::{self, Pace, Plan, Rate, STOP_POLL};
 use crate::server::{self, Watch};
+use crate::uplink::Uplink;
 use crate::viewer::{self, Format, Monitor, Shown, Sink, Stream};
 
 /// The bundled clip: see `assets/LICENSES.md`.
@@ -125,17 +126,18 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     };
 
     let sender_client = Client::connect(&client_config, &address).await?;
+    let mut uplink = Uplink::new(sender_client, None, STREAM, plan.catalog().to_json().into())?;
     let sending = tokio::task::spawn_blocking({
         let shared = shared.clone();
         move || {
             let mut pace = Slowed { start: None, slowdown, shared: shared.clone() };
-            let sent = sender::run(&sender_client, STREAM, source.as_mut(), &plan, &mut pace);
-            (sender_client, sent)
+            let sent = sender::run(&mut uplink, source.as_mut(), &plan, &mut pace);
+            (uplink, sent)
         }
     });
     let sending = async {
-        let (client, sent) = sending.await?;
-        client.close().await;
+        let (uplink, sent) = sending.await?;
+        uplink.close().await;
         sent
     };
     let progress = tokio::spawn(progress(shared.clone(), info, slowdown));

@@ -90,7 +90,8 @@ impl Uplink {
                     None => bail!(error),
                     Some(dialer) => {
                         tracing::warn!(%error, "link lost, looking for the server");
-                        self.way = Way::Lost(Handle::current().spawn(async move { dialer.reconnect().await }));
+                        self.way =
+                            Way::Lost(Handle::current().spawn(async move { dialer.reconnect().await }));
                         Ok(Link::Down)
                     }
                 },

@@ -27,7 +27,11 @@ pub(crate) struct TolerantConfig(Arc<CubicConfig>);
 
 impl ControllerFactory for TolerantConfig {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Tolerant { cubic: self.0.clone().build(now, current_mtu), queue: Duration::ZERO, loss_share: 0.0 })
+        Box::new(Tolerant {
+            cubic: self.0.clone().build(now, current_mtu),
+            queue: Duration::ZERO,
+            loss_share: 0.0,
+        })
     }
 }
 

@@ -82,7 +82,16 @@ impl Pacer {
         assert!(config.rate_min > 0.0 && config.rate_min <= config.rate_max, "0 < rate_min <= rate_max");
         assert!(config.rate_max.is_finite() && config.rate_start.is_finite() && config.burst_s > 0.0);
         let rate = config.rate_start.clamp(config.rate_min, config.rate_max);
-        Self { config, rate, tokens: rate * config.burst_s, filled_at: now, changed_at: now, counted: (0, 0), backlog: 0.0, stuck_since: None }
+        Self {
+            config,
+            rate,
+            tokens: rate * config.burst_s,
+            filled_at: now,
+            changed_at: now,
+            counted: (0, 0),
+            backlog: 0.0,
+            stuck_since: None,
+        }
     }
 
     /// The current rate, bytes per second.

@@ -166,7 +166,10 @@ async fn catalog(subscription: &Subscription) -> Result<Bytes> {
     Ok(catalog.next().await?.context("the stream ended without a catalog")?.payload)
 }
 
-async fn tracks(subscription: &Subscription, delivery: Delivery) -> Result<(TrackReader, TrackReader), Error> {
+async fn tracks(
+    subscription: &Subscription,
+    delivery: Delivery,
+) -> Result<(TrackReader, TrackReader), Error> {
     let video = subscription.track(Track::Video, delivery).await?;
     // Old versions are of no use: a group opens with a snapshot of everything before it.
     let model = subscription.track(Track::Model, Delivery::Latest { max_age: Duration::ZERO }).await?;

@@ -135,7 +135,6 @@ impl WindowSink {
     ) -> Self {
         Self { outputs, mailbox, target, wake: Box::new(wake) }
     }
-
 }
 
 impl Sink for WindowSink {
