@@ -154,7 +154,8 @@ fn servers_that_are_not_there_or_not_trusted() {
     both("no such host:4443", &["--pin", &zeros], &["no such host"]);
     both(&silent, &["--pin", "abc"], &["abc", "64"]);
 
-    let mut server = Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0"]);
+    let mut server =
+        Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0", "--dev-certificate"]);
     let address = server.line("listening on ");
     let hash = server.line("certificate for development, pin it: ");
     both(&address, &["--pin", &zeros], &[&address, "certificate", "not trusted"]);

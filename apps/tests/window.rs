@@ -84,8 +84,7 @@ impl Drop for Display {
 /// A server, a clip to send, and how senders and viewers find the server.
 fn server(folder: &Path) -> (Process, [String; 4]) {
     common::clip(&folder.join("clip.mp4"), (256, 144), 50, 25.0);
-    let settings =
-        "[endpoint]\nbind = \"127.0.0.1:0\"\n[trainer]\nbackend = \"cpu\"\nblocks = 1\nfeatures = 8\n";
+    let settings = "[endpoint]\nbind = \"127.0.0.1:0\"\ncertificate = \"dev\"\n[trainer]\nbackend = \"cpu\"\nblocks = 1\nfeatures = 8\n";
     std::fs::write(folder.join("server.toml"), settings).unwrap();
     let mut server = Process::start(folder, "server", SERVER, &["--config", "server.toml"]);
     let address = server.line("listening on ");

@@ -30,6 +30,8 @@ struct Cli {
     /// SHA-256 of the server's certificate, where it is not from a known authority; the server prints it.
     #[arg(long, value_name = "HASH")]
     pin: Vec<String>,
+    #[command(flatten)]
+    access: cli::Access,
     /// Name of the stream; the viewer waits for it to begin.
     #[arg(long, default_value = "cam")]
     name: String,
@@ -69,6 +71,7 @@ impl Cli {
     fn settings(&self) -> Result<Settings> {
         let mut settings: Settings = cli::settings(self.config.as_deref())?;
         cli::pin(&mut settings.endpoint, &self.pin);
+        self.access.apply(&mut settings.endpoint)?;
         Ok(settings)
     }
 
