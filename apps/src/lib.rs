@@ -7,6 +7,8 @@ pub mod bench;
 pub mod camera;
 pub mod cli;
 pub mod demo;
+pub mod dial;
+pub mod input;
 pub mod learner;
 pub mod page;
 pub mod patch;
@@ -22,6 +24,7 @@ pub mod settings;
 pub mod tokens;
 pub mod top;
 mod turns;
+pub mod uplink;
 pub mod viewer;
 #[cfg(feature = "window")]
 pub mod window;

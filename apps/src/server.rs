@@ -1,11 +1,12 @@
 //! Relays each stream untouched, trains on its patches and publishes the weights beside it.
 
 pub mod http;
+mod leg;
 pub mod limits;
 pub mod metrics;
 pub mod models;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
@@ -19,11 +20,12 @@ use hone_model::backend::TrainBackend;
 use hone_model::{Arch, Family, Origin, Published, Weights};
 use hone_trainer::{Event, Publication, State, Trainer};
 use hone_transport::catalog::Catalog;
-use hone_transport::{Delivery, Message, Server, Subscription, Track};
+use hone_transport::{Server, Subscription, Track};
 use serde::Deserialize;
 use tokio::sync::mpsc as channel;
 use tokio::task::JoinSet;
 
+use self::leg::{Input, Leg};
 use self::limits::Limits;
 use self::metrics::{Metrics, Shown, Stream};
 use self::models::Models;
@@ -36,6 +38,10 @@ pub const UPDATE_FORMAT: &str = "hone-update-1";
 const LEARNER_QUEUE: usize = 300;
 /// Updates that wait for the relay, which takes them between two frames.
 const PUBLICATIONS_MAX: usize = 4;
+/// Messages between a sender's connection and the relay.
+const RELAY_QUEUE: usize = 64;
+/// Connections of one sender that wait to be looked at: it may come back while its last one is still being missed.
+const RETURNING_MAX: usize = 4;
 /// How long an idle learner sleeps when no message wakes it.
 const IDLE: Duration = Duration::from_millis(100);
 /// A learned model is written to disk at most this often, and at the end of its stream.
@@ -200,6 +206,7 @@ pub async fn run(
     let mut streams = JoinSet::new();
     let turns = Arc::new(Turns::default());
     let mut forget = tokio::time::interval(FORGET_EVERY);
+    let mut running: HashMap<String, channel::Sender<Subscription>> = HashMap::new();
     loop {
         let subscription = tokio::select! {
             subscription = server.incoming() => subscription,
@@ -211,13 +218,46 @@ pub async fn run(
             Some(_) = streams.join_next() => continue,
         };
         let Some(subscription) = subscription else { break };
+        running.retain(|_, sender| !sender.is_closed());
+        let subscription = match running.get(subscription.name()) {
+            None => subscription,
+            Some(sender) => match sender.try_send(subscription) {
+                Ok(()) => continue,
+                Err(channel::error::TrySendError::Closed(subscription)) => subscription,
+                Err(channel::error::TrySendError::Full(subscription)) => {
+                    tracing::warn!(stream = subscription.name(), "its senders come and go too fast");
+                    continue;
+                }
+            },
+        };
+        let (to_stream, mut returning) = channel::channel(RETURNING_MAX);
+        running.insert(subscription.name().to_owned(), to_stream);
         let (server, watch, stop) = (server.clone(), watch.clone(), stop.clone());
         let (turns, setup) = (turns.clone(), setup.clone());
         streams.spawn(async move {
-            let name = subscription.name().to_owned();
-            match stream(&server, subscription, &setup, turns, watch, stop).await {
-                Ok(()) => tracing::info!(stream = name, "stream ended"),
-                Err(error) => tracing::warn!(stream = name, error = format!("{error:#}"), "stream dropped"),
+            let mut next = Some(subscription);
+            while let Some(subscription) = next.take() {
+                let name = subscription.name().to_owned();
+                let streamed = stream(
+                    &server,
+                    subscription,
+                    &mut returning,
+                    &setup,
+                    turns.clone(),
+                    watch.clone(),
+                    &stop,
+                );
+                match streamed.await {
+                    Ok(another) => {
+                        tracing::info!(stream = name, "stream ended");
+                        next = another;
+                    }
+                    Err(error) => {
+                        tracing::warn!(stream = name, error = format!("{error:#}"), "stream dropped");
+                    }
+                }
+                // One that came in the last moment.
+                next = next.or_else(|| returning.try_recv().ok());
             }
         });
     }
@@ -255,19 +295,19 @@ fn arch_of(catalog: &Catalog, options: &Options) -> Result<Arch> {
     }
 }
 
-/// One stream from its announcement to its end.
+/// One stream from its announcement to its end. Gives back what has its name then.
 async fn stream(
     server: &Server,
     subscription: Subscription,
+    returning: &mut channel::Receiver<Subscription>,
     setup: &Setup,
     turns: Arc<Turns>,
     watch: Arc<dyn Watch>,
-    stop: Arc<AtomicBool>,
-) -> Result<()> {
+    stop: &AtomicBool,
+) -> Result<Option<Subscription>> {
     let name = subscription.name().to_owned();
-    let mut catalog_in = subscription.track(Track::Catalog, Delivery::All).await?;
-    let message = catalog_in.next().await?.context("it ended without a catalog")?;
-    let mut catalog = Catalog::parse(&message.payload)?;
+    let leg = Leg::open(subscription).await?;
+    let mut catalog = Catalog::parse(&leg.catalog)?;
     let arch = arch_of(&catalog, &setup.trainer)?;
     let limits = *setup.limits.read().unwrap_or_else(PoisonError::into_inner);
     let decoder = limits.decoder(&catalog)?;
@@ -277,9 +317,6 @@ async fn stream(
         hone.arch = arch.to_string();
         hone.update_format = UPDATE_FORMAT.into();
     }
-    let mut video_in = subscription.track(Track::Video, Delivery::All).await?;
-    let mut patches_in = subscription.track(Track::Patches, Delivery::All).await?;
-
     let mut publisher = server.publish(&name, &[Track::Catalog, Track::Video, Track::Model])?;
     let mut catalog_out = publisher.track(Track::Catalog)?;
     let mut video_out = publisher.track(Track::Video)?;
@@ -290,7 +327,7 @@ async fn stream(
     let shown = setup.metrics.show(&name);
     let figures = shown.stream.clone();
     let (to_learner, inbox) = mpsc::sync_channel(LEARNER_QUEUE);
-    let (publications, mut published) = channel::channel(PUBLICATIONS_MAX);
+    let (publications, published) = channel::channel(PUBLICATIONS_MAX);
     let mut learner = Learner::with_limits(setup.trainer.trainer(arch)?, decoder)?;
     if let Some(saved) = setup.models.as_ref().and_then(|models| models.load(&name, arch)) {
         tracing::info!(stream = name, version = saved.version(), "goes on from its saved model");
@@ -299,53 +336,55 @@ async fn stream(
     let lesson = Lesson { name: name.clone(), shown, models: setup.models.clone(), watch };
     let learning =
         tokio::task::spawn_blocking(move || learn(learner, &turns, &inbox, &publications, &lesson));
-    let now = Instant::now();
-    let (mut picture_rate, mut patch_rate) = (limits.pictures(now), limits.patches(now));
-    let mut last_pts_us = 0;
-    let mut patches_open = true;
-    loop {
-        tokio::select! {
-            // Video first: everything else may wait.
-            biased;
-            message = video_in.next() => {
-                let Some(message) = message? else { break };
-                if !picture_rate.take(Instant::now()) {
-                    bail!("it sends more than {} pictures a second", limits.pictures_per_second_max);
+    let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
+    let relay = async {
+        // Taken along, so that reading ends with the relay, and training with it.
+        let (mut inputs, mut published) = (inputs, published);
+        let now = Instant::now();
+        let (mut picture_rate, mut patch_rate) = (limits.pictures(now), limits.patches(now));
+        let mut last_pts_us = 0;
+        loop {
+            let input = tokio::select! {
+                biased;
+                input = inputs.recv() => input,
+                publication = published.recv() => {
+                    // Why training stopped is told below.
+                    let Some(publication): Option<Publication> = publication else { return Ok(()) };
+                    figures.update_queue.add(-1);
+                    figures.model_bytes.add(publication.update.len() as u64);
+                    figures.updates.add(1);
+                    model_out.write(publication.snapshot, last_pts_us, Bytes::from(publication.update))?;
+                    continue;
                 }
-                last_pts_us = message.pts_us;
-                video_out.write(message.index == 0, message.pts_us, message.payload.clone())?;
-                figures.relayed(message.pts_us, message.payload.len(), start_unix_us);
-                offer(&to_learner, Input::Video(message), &name, &figures);
-            }
-            publication = published.recv() => {
-                let Some(publication): Option<Publication> = publication else { break };
-                figures.update_queue.add(-1);
-                figures.model_bytes.add(publication.update.len() as u64);
-                figures.updates.add(1);
-                model_out.write(publication.snapshot, last_pts_us, Bytes::from(publication.update))?;
-            }
-            message = patches_in.next(), if patches_open => match message? {
-                Some(message) => {
+                () = stopped(stop) => None,
+            };
+            let Some(input) = input else { return Ok(()) };
+            match &input {
+                Input::Video(message) => {
+                    if !picture_rate.take(Instant::now()) {
+                        bail!("it sends more than {} pictures a second", limits.pictures_per_second_max);
+                    }
+                    last_pts_us = message.pts_us;
+                    video_out.write(message.index == 0, message.pts_us, message.payload.clone())?;
+                    figures.relayed(message.pts_us, message.payload.len(), start_unix_us);
+                }
+                Input::Patch(message) => {
                     figures.patches.add(1);
                     figures.patch_bytes.add(message.payload.len() as u64);
-                    match patch_rate.take(Instant::now()) {
-                        true => offer(&to_learner, Input::Patch(message), &name, &figures),
-                        false => figures.patches_refused.add(1),
+                    if !patch_rate.take(Instant::now()) {
+                        figures.patches_refused.add(1);
+                        continue;
                     }
                 }
-                None => patches_open = false,
-            },
-            () = stopped(&stop) => break,
+            }
+            offer(&to_learner, input, &name, &figures);
         }
-    }
-    drop((to_learner, published));
-    learning.await?
-}
-
-/// What a learner takes in.
-enum Input {
-    Video(Message),
-    Patch(Message),
+    };
+    let (read, relayed) = tokio::join!(leg.read(returning, to_relay), relay);
+    drop(to_learner);
+    learning.await??;
+    relayed?;
+    read
 }
 
 /// Hands a message to the learner, or drops it if the learner is far behind: the relay comes first.

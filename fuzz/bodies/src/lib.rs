@@ -14,8 +14,11 @@ use hone_model::{Arch, Origin, Published, file, update};
 use hone_transport::catalog::Catalog;
 use hone_transport::token::{Grant, Keys};
 
+/// A parser that takes anything.
+pub type Body = fn(&[u8]);
+
 /// Name and function of each.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Body)] = &[
     ("update", update),
     ("weights", weights),
     ("patch", patch),

@@ -4,8 +4,10 @@ use super::{PROTOCOLS, Publisher, Subscription, ended, new_origin, publish::Drai
 use crate::{EndpointConfig, Error, Result, Track, config::Secret, quic, token::Grant};
 use moq_net::{origin, time};
 use std::{
+    future::Future,
     net::SocketAddr,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, SystemTime},
 };
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -125,13 +127,14 @@ impl Client {
         }
         tokio::select! {
             broadcast = self.newest(name) => {
-                Ok(Subscription::new(name, broadcast?, &self.config, self.closing.subscribe()))
+                let (instance, broadcast) = broadcast?;
+                Ok(Subscription::new((name, instance), broadcast, &self.config, self.closing.subscribe()))
             },
             error = self.closed() => Err(error),
         }
     }
 
-    async fn newest(&self, name: &str) -> Result<moq_net::broadcast::Consumer> {
+    async fn newest(&self, name: &str) -> Result<(u64, moq_net::broadcast::Consumer)> {
         let mut announced = self.incoming.announced();
         let mut newest: Option<u64> = None;
         loop {
@@ -143,7 +146,7 @@ impl Client {
                         && let Ok(broadcast) =
                             self.incoming.request_broadcast(format!("{name}/{instance:016x}")).await
                     {
-                        return Ok(broadcast);
+                        return Ok((instance, broadcast));
                     }
                     announced.next().await.ok_or_else(|| Error::Disconnected("client closed".into()))?
                 }
@@ -168,6 +171,15 @@ impl Client {
             bytes_sent: stats.udp_tx.bytes,
             bytes_received: stats.udp_rx.bytes,
             cwnd: stats.path.cwnd,
+        }
+    }
+
+    /// Why the connection has ended, if it has.
+    pub fn ended(&self) -> Option<Error> {
+        let ended = std::pin::pin!(self.closed());
+        match ended.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(error) => Some(error),
+            Poll::Pending => None,
         }
     }
 

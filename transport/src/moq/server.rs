@@ -408,7 +408,7 @@ async fn watch_announcements(
         if room && !shared.own(name, instance, session, id) {
             continue;
         }
-        let subscription = Subscription::new(name, broadcast, &config, closing.clone());
+        let subscription = Subscription::new((name, instance), broadcast, &config, closing.clone());
         if !room || incoming.try_send(subscription).is_err() {
             tracing::warn!(name, "no room for another broadcast");
             Counts::one(&shared.gate.counts.refused_full);

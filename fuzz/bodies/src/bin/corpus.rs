@@ -13,6 +13,8 @@ use hone_media::record::{self, Recorder};
 use hone_model::{Arch, Origin, Published, file, update};
 use hone_transport::token::{Grant, Keys, Scope};
 
+/// Writes a file of a target: its name, the file's, the bytes.
+type Put<'a> = dyn Fn(&str, &str, &[u8]) -> Result<()> + 'a;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const CATALOG: &str = r#"{"video":{"renditions":{"video":{"codec":"avc1.640034","codedWidth":640,"codedHeight":360,"framerate":24.0,"bitrate":546000,"container":{"kind":"annexb"}}}},"hone":{"arch":"live-4x16-x3","update_format":"hone-update-1","hr_width":1920,"hr_height":1080,"colour":{"matrix":"bt709","range":"limited"},"start_unix_us":1700000000000000}}"#;
@@ -45,7 +47,7 @@ fn main() -> Result<()> {
     put("http", "answer", FIGURES.as_bytes())
 }
 
-fn models(put: &dyn Fn(&str, &str, &[u8]) -> Result<()>) -> Result<()> {
+fn models(put: &Put) -> Result<()> {
     let arch: Arch = ARCH.parse()?;
     let origin = Published::origin(arch, Origin::Seed(3));
     let mut weights = origin.weights();
@@ -55,7 +57,7 @@ fn models(put: &dyn Fn(&str, &str, &[u8]) -> Result<()>) -> Result<()> {
     put("weights", "live", &file::save(&weights)?)
 }
 
-fn video(put: &dyn Fn(&str, &str, &[u8]) -> Result<()>) -> Result<()> {
+fn video(put: &Put) -> Result<()> {
     let (width, height, fps) = (64, 48, 25.0);
     let mut encoder = Encoder::new(&Config::new(width, height, fps, 200))?;
     let file = tempfile::NamedTempFile::new()?;
