@@ -205,8 +205,8 @@ pub async fn run(
     drop(trainer);
     let mut streams = JoinSet::new();
     let turns = Arc::new(Turns::default());
-    let mut running: HashMap<String, channel::Sender<Subscription>> = HashMap::new();
     let mut forget = tokio::time::interval(FORGET_EVERY);
+    let mut running: HashMap<String, channel::Sender<Subscription>> = HashMap::new();
     loop {
         let subscription = tokio::select! {
             subscription = server.incoming() => subscription,
@@ -327,7 +327,7 @@ async fn stream(
     let shown = setup.metrics.show(&name);
     let figures = shown.stream.clone();
     let (to_learner, inbox) = mpsc::sync_channel(LEARNER_QUEUE);
-    let (publications, mut published) = channel::channel(PUBLICATIONS_MAX);
+    let (publications, published) = channel::channel(PUBLICATIONS_MAX);
     let mut learner = Learner::with_limits(setup.trainer.trainer(arch)?, decoder)?;
     if let Some(saved) = setup.models.as_ref().and_then(|models| models.load(&name, arch)) {
         tracing::info!(stream = name, version = saved.version(), "goes on from its saved model");
@@ -336,18 +336,20 @@ async fn stream(
     let lesson = Lesson { name: name.clone(), shown, models: setup.models.clone(), watch };
     let learning =
         tokio::task::spawn_blocking(move || learn(learner, &turns, &inbox, &publications, &lesson));
-    let now = Instant::now();
-    let (mut picture_rate, mut patch_rate) = (limits.pictures(now), limits.patches(now));
-    let (to_relay, mut inputs) = channel::channel(RELAY_QUEUE);
-    let mut last_pts_us = 0;
-    let relay = async move {
+    let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
+    let relay = async {
+        // Taken along, so that reading ends with the relay, and training with it.
+        let (mut inputs, mut published) = (inputs, published);
+        let now = Instant::now();
+        let (mut picture_rate, mut patch_rate) = (limits.pictures(now), limits.patches(now));
+        let mut last_pts_us = 0;
         loop {
             let input = tokio::select! {
-                // Video first: everything else may wait.
                 biased;
                 input = inputs.recv() => input,
                 publication = published.recv() => {
-                    let Some(publication): Option<Publication> = publication else { break };
+                    // Why training stopped is told below.
+                    let Some(publication): Option<Publication> = publication else { return Ok(()) };
                     figures.update_queue.add(-1);
                     figures.model_bytes.add(publication.update.len() as u64);
                     figures.updates.add(1);
@@ -356,9 +358,9 @@ async fn stream(
                 }
                 () = stopped(stop) => None,
             };
+            let Some(input) = input else { return Ok(()) };
             match &input {
-                None => break,
-                Some(Input::Video(message)) => {
+                Input::Video(message) => {
                     if !picture_rate.take(Instant::now()) {
                         bail!("it sends more than {} pictures a second", limits.pictures_per_second_max);
                     }
@@ -366,7 +368,7 @@ async fn stream(
                     video_out.write(message.index == 0, message.pts_us, message.payload.clone())?;
                     figures.relayed(message.pts_us, message.payload.len(), start_unix_us);
                 }
-                Some(Input::Patch(message)) => {
+                Input::Patch(message) => {
                     figures.patches.add(1);
                     figures.patch_bytes.add(message.payload.len() as u64);
                     if !patch_rate.take(Instant::now()) {
@@ -375,13 +377,11 @@ async fn stream(
                     }
                 }
             }
-            if let Some(input) = input {
-                offer(&to_learner, input, &name, &figures);
-            }
+            offer(&to_learner, input, &name, &figures);
         }
-        Ok(())
     };
     let (read, relayed) = tokio::join!(leg.read(returning, to_relay), relay);
+    drop(to_learner);
     learning.await??;
     relayed?;
     read
