@@ -39,7 +39,7 @@ impl From<Device> for Preference {
 
 /// Libraries that warn of every session that ends, cleanly or not, and of every display that is not a usual one; what
 /// matters of it comes back as an error.
-const QUIET: &str = "moq_net=error,web_transport_quinn=error,winit=error,egui_winit=error";
+const QUIET: &str = "moq_net=error,web_transport_quinn=error,winit=error,egui_winit=error,retina=error";
 
 /// Runs a binary's body: logs to stderr, stops on Ctrl-C, one line for an error.
 pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result<()>) -> ExitCode {

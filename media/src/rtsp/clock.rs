@@ -21,6 +21,11 @@ impl Clock {
         Self { rate: rate.max(1), first: ticks, start_us, zero_unix_us: None }
     }
 
+    /// Media time of the first picture, in microseconds.
+    pub(super) fn start_us(&self) -> i64 {
+        self.start_us
+    }
+
     /// Media time of a picture, in microseconds.
     pub(super) fn pts_us(&self, ticks: i64) -> i64 {
         let since = i128::from(ticks) - i128::from(self.first);

@@ -1,6 +1,5 @@
 //! One camera's thread: connect, play, and begin again when the connection is lost.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, TrySendError};
@@ -25,7 +24,7 @@ const END_POLL: Duration = Duration::from_millis(50);
 /// How long the camera has to hear that we go; after that its own time-out tells it.
 const TEARDOWN_MAX: Duration = Duration::from_secs(1);
 /// A picture's time this far from the last one's means that the camera's clock was set: a new connection sorts it out.
-const JUMP_MAX_S: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
+const JUMP_MAX_US: u64 = 10_000_000;
 
 /// Runs a camera until it cannot go on or nobody wants it. The first connection's fate goes to `started`.
 pub(super) fn run(config: &Config, started: &Sender<Result<Video, Error>>, queue: Queue, ended: &AtomicBool) {
@@ -159,9 +158,8 @@ impl Thread<'_> {
         let setup = SetupOptions::default().transport(carrier).frame_format(FrameFormat::SIMPLE);
         let other = |e: retina::Error| refused(&e).unwrap_or_else(|| lost(&e));
         session.setup(ours, setup).await.map_err(other)?;
-        let options = PlayOptions::default()
-            .initial_timestamp(InitialTimestampPolicy::Permissive)
-            .enforce_timestamps_with_max_jump_secs(JUMP_MAX_S);
+        // Retina's own check of jumps takes B-frames for some.
+        let options = PlayOptions::default().initial_timestamp(InitialTimestampPolicy::Permissive);
         let playing = session.play(options).await.map_err(other)?;
         Ok((playing.demuxed().map_err(|e| lost(&e))?, video))
     }
@@ -188,6 +186,9 @@ impl Thread<'_> {
             self.queue.gap = true;
         }
         let pts_us = clock.pts_us(frame.timestamp().timestamp());
+        if pts_us.abs_diff(self.last_us) > JUMP_MAX_US && clock.start_us() != pts_us {
+            return Err(Error::Lost("its clock jumped".into()));
+        }
         self.last_us = self.last_us.max(pts_us);
         let data = frame.into_data();
         if data.len() > MAX_ACCESS_UNIT_BYTES {
