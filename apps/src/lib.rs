@@ -7,6 +7,7 @@ pub mod bench;
 pub mod camera;
 pub mod cli;
 pub mod demo;
+pub mod dial;
 pub mod input;
 pub mod learner;
 pub mod page;
@@ -21,6 +22,7 @@ pub mod sender;
 pub mod server;
 pub mod settings;
 mod turns;
+pub mod uplink;
 pub mod viewer;
 #[cfg(feature = "window")]
 pub mod window;

@@ -182,7 +182,7 @@ async fn serve(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Viewed 
         let monitor = monitor.clone();
         async move {
             let never = Arc::new(AtomicBool::new(false));
-            viewer::run(&client, "cam", options, sink, &monitor, &never).await.0
+            viewer::run(client, "cam", options, sink, &monitor, &never).await.0
         }
     });
     while !(video.has_subscriber() && model.has_subscriber()) {

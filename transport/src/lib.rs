@@ -17,6 +17,7 @@
 
 pub mod catalog;
 pub mod config;
+mod congestion;
 mod error;
 #[cfg(feature = "test-link")]
 pub mod link;

@@ -3,6 +3,7 @@
 use crate::{
     EndpointConfig, Error, Result,
     config::{Congestion, Trust},
+    congestion::TolerantConfig,
     tls,
 };
 use quinn::{
@@ -26,6 +27,9 @@ const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
 fn transport(config: &EndpointConfig) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     match config.congestion {
+        Congestion::LossTolerant => {
+            transport.congestion_controller_factory(Arc::new(TolerantConfig::default()))
+        }
         Congestion::Cubic => {
             transport.congestion_controller_factory(Arc::new(congestion::CubicConfig::default()))
         }

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hone_apps::cli;
+use hone_apps::dial::Dialer;
 use hone_apps::input;
 use hone_apps::sender::{self, AsItComes, GOP_S, Pace, Plan, Rate, RealTime};
 use hone_apps::settings::Client as Settings;
-use hone_transport::Client;
+use hone_apps::uplink::Uplink;
 
 /// Sends a small H.264 stream and training patches to a Hone server, at the source's own pace.
 #[derive(Parser)]
@@ -71,18 +72,20 @@ fn main() -> ExitCode {
         let info = *source.info();
         let mut plan = Plan::new(&info, cli.scale, cli.lr_height, rate)?;
         plan.keyframe_interval_s = cli.keyframe_interval;
-        let client = Client::connect(&settings.endpoint, &cli.server).await?;
+        let dialer = Dialer::new(settings.endpoint, cli.server);
+        let client = dialer.connect().await?;
+        let mut uplink = Uplink::new(client, Some(dialer), &cli.name, plan.catalog().to_json().into())?;
         tracing::info!(stream = cli.name, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, "sending");
-        let (client, sent) = tokio::task::spawn_blocking(move || {
+        let (uplink, sent) = tokio::task::spawn_blocking(move || {
             let mut pace: Box<dyn Pace> = match info.live {
                 true => Box::new(AsItComes(stop)),
                 false => Box::new(RealTime::new(stop)),
             };
-            let sent = sender::run(&client, &cli.name, source.as_mut(), &plan, pace.as_mut());
-            (client, sent)
+            let sent = sender::run(&mut uplink, source.as_mut(), &plan, pace.as_mut());
+            (uplink, sent)
         })
         .await?;
-        client.close().await;
+        uplink.close().await;
         sent.map(|_| ())
     })
 }

@@ -116,7 +116,7 @@ struct Demo {
     /// Media time; the clip is repeated or cut to it [default: the clip's own].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: Option<u32>,
-    /// Folder for sr.mp4, lr.mp4, report.json and report.html.
+    /// Folder for sr.mp4, lr.mp4, report.json, frames.jsonl and report.html.
     #[arg(long, default_value = "hone-demo")]
     out: PathBuf,
     /// Network of the live family: residual blocks x features.
@@ -232,6 +232,6 @@ async fn run_demo(demo: Demo, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
         q.plain_h264.total_kbps,
         report.downlink_kbps.model
     );
-    println!("results  {}/: sr.mp4 lr.mp4 report.json report.html", out.display());
+    println!("results  {}/: sr.mp4 lr.mp4 report.json frames.jsonl report.html", out.display());
     Ok(())
 }

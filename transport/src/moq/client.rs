@@ -3,7 +3,13 @@
 use super::{PROTOCOLS, Publisher, Subscription, ended, new_origin, publish::Draining, split_path};
 use crate::{EndpointConfig, Error, Result, Track, quic};
 use moq_net::{origin, time};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use url::{Host, Url};
 use web_transport_quinn::{Session as WebTransport, proto::ConnectRequest};
@@ -107,13 +113,14 @@ impl Client {
         super::check_name(name)?;
         tokio::select! {
             broadcast = self.newest(name) => {
-                Ok(Subscription::new(name, broadcast?, &self.config, self.closing.subscribe()))
+                let (instance, broadcast) = broadcast?;
+                Ok(Subscription::new((name, instance), broadcast, &self.config, self.closing.subscribe()))
             },
             error = self.closed() => Err(error),
         }
     }
 
-    async fn newest(&self, name: &str) -> Result<moq_net::broadcast::Consumer> {
+    async fn newest(&self, name: &str) -> Result<(u64, moq_net::broadcast::Consumer)> {
         let mut announced = self.incoming.announced();
         let mut newest: Option<u64> = None;
         loop {
@@ -125,7 +132,7 @@ impl Client {
                         && let Ok(broadcast) =
                             self.incoming.request_broadcast(format!("{name}/{instance:016x}")).await
                     {
-                        return Ok(broadcast);
+                        return Ok((instance, broadcast));
                     }
                     announced.next().await.ok_or_else(|| Error::Disconnected("client closed".into()))?
                 }
@@ -150,6 +157,15 @@ impl Client {
             bytes_sent: stats.udp_tx.bytes,
             bytes_received: stats.udp_rx.bytes,
             cwnd: stats.path.cwnd,
+        }
+    }
+
+    /// Why the connection has ended, if it has.
+    pub fn ended(&self) -> Option<Error> {
+        let ended = std::pin::pin!(self.closed());
+        match ended.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(error) => Some(error),
+            Poll::Pending => None,
         }
     }
 

@@ -283,7 +283,7 @@ async fn watch_announcements(
         if !shared.own(name, instance, session, id) {
             continue;
         }
-        let subscription = Subscription::new(name, broadcast, &shared.config, closing.clone());
+        let subscription = Subscription::new((name, instance), broadcast, &shared.config, closing.clone());
         if live.len() >= SESSION_BROADCASTS_MAX || incoming.try_send(subscription).is_err() {
             tracing::warn!(name, "no room for another broadcast");
             session.abort(moq_net::Error::App(CODE_FULL));
