@@ -224,6 +224,11 @@ fn unix_us() -> i64 {
 mod tests {
     use super::*;
 
+    fn options(input: &str) -> Options {
+        let camera = CameraOptions::default();
+        Options { input: input.parse().unwrap(), repeat: false, start: 0.0, fps: None, camera }
+    }
+
     fn input(text: &str) -> Result<Input, String> {
         text.parse()
     }
@@ -254,8 +259,7 @@ mod tests {
 
     #[test]
     fn options_of_files_are_refused_elsewhere() {
-        let options =
-            |input: &str, repeat, start| Options { input: input.parse().unwrap(), repeat, start, fps: None };
+        let options = |input, repeat, start| Options { repeat, start, ..options(input) };
         for options in [options("test", true, 0.0), options("test", false, 1.0), options("-", true, 0.0)] {
             let error = options.open(&Arc::default()).err().unwrap().to_string();
             assert!(error.contains("for files"), "{error}");
@@ -287,8 +291,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_thinned() {
-        let options =
-            Options { input: "test:64x48@30".parse().unwrap(), repeat: false, start: 0.0, fps: Some(10.0) };
+        let options = Options { fps: Some(10.0), ..options("test:64x48@30") };
         let mut source = options.open(&Arc::default()).unwrap();
         assert!((source.info().fps - 10.0).abs() < 1e-9);
         let times: Vec<i64> = (0..3).map(|_| source.next_frame().unwrap().unwrap().pts_us).collect();

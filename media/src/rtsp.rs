@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-pub use address::{Address, Credentials};
+pub use address::{Address, AddressError, Credentials};
 
 use crate::limits::MAX_ACCESS_UNIT_BYTES;
 

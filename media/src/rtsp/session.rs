@@ -78,7 +78,7 @@ impl Thread<'_> {
             self.queue.gap = true;
             let pause = backoff.pause(first.map_or(Duration::ZERO, |first: Instant| first.elapsed()));
             let camera = &self.config.address;
-            tracing::warn!(%camera, %error, pause_ms = pause.as_millis() as u64, "camera lost, trying again");
+            tracing::warn!(%camera, %error, ?pause, "camera lost, trying again");
             sleep(pause).await;
         }
     }
