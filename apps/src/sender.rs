@@ -249,8 +249,9 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
         seed: 1,
     })?;
     let start = Instant::now();
-    let rate_max = (PATCH_BURST * plan.patch_kbps * 125.0).max(pacer::Config::default().rate_min);
-    let new_pacer = |now| Pacer::new(now, pacer::Config { rate_max, ..pacer::Config::default() });
+    let rate = |patches: f64| (plan.video_kbps + patches * plan.patch_kbps) * 125.0;
+    let rates = pacer::Config { rate_start: rate(1.0), rate_max: rate(PATCH_BURST), ..Default::default() };
+    let new_pacer = |now| Pacer::new(now, rates);
     let mut pacer = new_pacer(Duration::ZERO);
     let mut sent = Sent::default();
     // Patches are paid out of media time, so that a slowed clock sends no more of them.
@@ -274,6 +275,7 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
         let packet = camera.frame(&frame, link == Link::Fresh)?;
         sent.frames += 1;
         sent.video_bytes += packet.data.len() as u64;
+        pacer.spend_on_video(packet.data.len() as u64);
         uplink.video(packet)?;
 
         let since_us =

@@ -1,6 +1,8 @@
 //! Relays each stream untouched, trains on its patches and publishes the weights beside it.
 
-use std::collections::BTreeMap;
+mod leg;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -13,11 +15,12 @@ use hone_model::backend::TrainBackend;
 use hone_model::{Arch, Family, Origin, Published, Weights};
 use hone_trainer::{Event, Publication, State, Trainer};
 use hone_transport::catalog::Catalog;
-use hone_transport::{Delivery, Message, Server, Subscription, Track};
+use hone_transport::{Server, Subscription, Track};
 use serde::Deserialize;
 use tokio::sync::mpsc as channel;
 use tokio::task::JoinSet;
 
+use self::leg::{Input, Leg};
 use crate::learner::Learner;
 use crate::turns::Turns;
 
@@ -27,6 +30,10 @@ pub const UPDATE_FORMAT: &str = "hone-update-1";
 const LEARNER_QUEUE: usize = 300;
 /// Updates that wait for the relay, which takes them between two frames.
 const PUBLICATIONS_MAX: usize = 4;
+/// Messages between a sender's connection and the relay.
+const RELAY_QUEUE: usize = 64;
+/// Connections of one sender that wait to be looked at: it may come back while its last one is still being missed.
+const RETURNING_MAX: usize = 4;
 /// How long an idle learner sleeps when no message wakes it.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -164,19 +171,53 @@ pub async fn run(
     drop(trainer);
     let mut streams = JoinSet::new();
     let turns = Arc::new(Turns::default());
+    let mut running: HashMap<String, channel::Sender<Subscription>> = HashMap::new();
     loop {
         let subscription = tokio::select! {
             subscription = server.incoming() => subscription,
             () = stopped(&stop) => None,
         };
         let Some(subscription) = subscription else { break };
+        running.retain(|_, sender| !sender.is_closed());
+        let subscription = match running.get(subscription.name()) {
+            None => subscription,
+            Some(sender) => match sender.try_send(subscription) {
+                Ok(()) => continue,
+                Err(channel::error::TrySendError::Closed(subscription)) => subscription,
+                Err(channel::error::TrySendError::Full(subscription)) => {
+                    tracing::warn!(stream = subscription.name(), "its senders come and go too fast");
+                    continue;
+                }
+            },
+        };
+        let (to_stream, mut returning) = channel::channel(RETURNING_MAX);
+        running.insert(subscription.name().to_owned(), to_stream);
         let (server, watch, stop) = (server.clone(), watch.clone(), stop.clone());
         let turns = turns.clone();
         streams.spawn(async move {
-            let name = subscription.name().to_owned();
-            match stream(&server, subscription, options, turns, watch, stop).await {
-                Ok(()) => tracing::info!(stream = name, "stream ended"),
-                Err(error) => tracing::warn!(stream = name, error = format!("{error:#}"), "stream dropped"),
+            let mut next = Some(subscription);
+            while let Some(subscription) = next.take() {
+                let name = subscription.name().to_owned();
+                let streamed = stream(
+                    &server,
+                    subscription,
+                    &mut returning,
+                    options,
+                    turns.clone(),
+                    watch.clone(),
+                    &stop,
+                );
+                match streamed.await {
+                    Ok(another) => {
+                        tracing::info!(stream = name, "stream ended");
+                        next = another;
+                    }
+                    Err(error) => {
+                        tracing::warn!(stream = name, error = format!("{error:#}"), "stream dropped");
+                    }
+                }
+                // One that came in the last moment.
+                next = next.or_else(|| returning.try_recv().ok());
             }
         });
     }
@@ -211,27 +252,24 @@ fn arch_of(catalog: &Catalog, options: &Options) -> Result<Arch> {
     }
 }
 
-/// One stream from its announcement to its end.
+/// One stream from its announcement to its end. Gives back what has its name then.
 async fn stream(
     server: &Server,
     subscription: Subscription,
+    returning: &mut channel::Receiver<Subscription>,
     options: Options,
     turns: Arc<Turns>,
     watch: Arc<dyn Watch>,
-    stop: Arc<AtomicBool>,
-) -> Result<()> {
+    stop: &AtomicBool,
+) -> Result<Option<Subscription>> {
     let name = subscription.name().to_owned();
-    let mut catalog_in = subscription.track(Track::Catalog, Delivery::All).await?;
-    let message = catalog_in.next().await?.context("it ended without a catalog")?;
-    let mut catalog = Catalog::parse(&message.payload)?;
+    let leg = Leg::open(subscription).await?;
+    let mut catalog = Catalog::parse(&leg.catalog)?;
     let arch = arch_of(&catalog, &options)?;
     if let Some(hone) = &mut catalog.hone {
         hone.arch = arch.to_string();
         hone.update_format = UPDATE_FORMAT.into();
     }
-    let mut video_in = subscription.track(Track::Video, Delivery::All).await?;
-    let mut patches_in = subscription.track(Track::Patches, Delivery::All).await?;
-
     let mut publisher = server.publish(&name, &[Track::Catalog, Track::Video, Track::Model])?;
     let mut catalog_out = publisher.track(Track::Catalog)?;
     let mut video_out = publisher.track(Track::Video)?;
@@ -246,38 +284,35 @@ async fn stream(
         let name = name.clone();
         move || learn(learner, &turns, &inbox, &publications, &name, watch.as_ref())
     });
-    let mut last_pts_us = 0;
-    let mut patches_open = true;
-    loop {
-        tokio::select! {
-            // Video first: everything else may wait.
-            biased;
-            message = video_in.next() => {
-                let Some(message) = message? else { break };
+    let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
+    let relay = async {
+        // Taken along, so that reading ends with the relay.
+        let mut inputs = inputs;
+        let mut last_pts_us = 0;
+        loop {
+            let input = tokio::select! {
+                biased;
+                input = inputs.recv() => input,
+                publication = published.recv() => {
+                    let Some(publication): Option<Publication> = publication else { bail!("training stopped") };
+                    model_out.write(publication.snapshot, last_pts_us, Bytes::from(publication.update))?;
+                    continue;
+                }
+                () = stopped(stop) => None,
+            };
+            let Some(input) = input else { return Ok(()) };
+            if let Input::Video(message) = &input {
                 last_pts_us = message.pts_us;
                 video_out.write(message.index == 0, message.pts_us, message.payload.clone())?;
-                offer(&to_learner, Input::Video(message), &name);
             }
-            publication = published.recv() => {
-                let Some(publication): Option<Publication> = publication else { bail!("training stopped") };
-                model_out.write(publication.snapshot, last_pts_us, Bytes::from(publication.update))?;
-            }
-            message = patches_in.next(), if patches_open => match message? {
-                Some(message) => offer(&to_learner, Input::Patch(message), &name),
-                None => patches_open = false,
-            },
-            () = stopped(&stop) => break,
+            offer(&to_learner, input, &name);
         }
-    }
+    };
+    let (read, relayed) = tokio::join!(leg.read(returning, to_relay), relay);
     drop(to_learner);
     learning.await?;
-    Ok(())
-}
-
-/// What a learner takes in.
-enum Input {
-    Video(Message),
-    Patch(Message),
+    relayed?;
+    read
 }
 
 /// Hands a message to the learner, or drops it if the learner is far behind: the relay comes first.

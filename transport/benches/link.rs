@@ -105,6 +105,7 @@ impl Run {
             tokio::time::sleep_until((start + Duration::from_secs(1) * frame / FPS).into()).await;
             let key = frame % GOP == 0;
             let bytes = vec![frame as u8; if key { KEYFRAME } else { FRAME }];
+            pacer.spend_on_video(bytes.len() as u64);
             video.write(key, start.elapsed().as_micros() as i64, bytes.into()).unwrap();
             let (now, stats) = (start.elapsed(), sender.stats());
             pacer.on_sent(now, video.bytes_written() + patch.bytes_written(), stats.bytes_sent);

@@ -5,6 +5,9 @@
 //! [`Config::queue_ms_max`] above its minimum, the rate grows by [`Config::growth`] once per interval; above, it
 //! shrinks by [`Config::shrink`]. An interval is a round trip, and at least [`INTERVAL_MIN`].
 //!
+//! The rate is that of video and patches together: a keyframe takes what patches would have had for a while, and so
+//! finds no queue of theirs to wait behind, nor one that they build while it leaves.
+//!
 //! Where losses hold the congestion window down, there is no queue on the path: it is in this endpoint instead, and no
 //! round trip shows it. So what was written is compared with what has left.
 //!
@@ -19,6 +22,9 @@ pub const INTERVAL_MIN: Duration = Duration::from_millis(50);
 pub const BACKLOG_AGE: Duration = Duration::from_millis(250);
 /// Bytes that may wait at any time: a few packets.
 const BACKLOG_BYTES: f64 = 6_000.0;
+
+/// The longest that video puts patches off at a time.
+pub const VIDEO_FIRST: Duration = Duration::from_millis(400);
 
 /// How the rate moves. Rates are bytes per second of payload.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -157,6 +163,13 @@ impl Pacer {
         bytes
     }
 
+    /// Takes `bytes` of video out of the bucket. However much video there is, patches are not put off for longer than
+    /// [`VIDEO_FIRST`].
+    pub fn spend_on_video(&mut self, bytes: u64) {
+        self.spend(bytes);
+        self.tokens = self.tokens.max(-self.rate * VIDEO_FIRST.as_secs_f64());
+    }
+
     /// Takes `bytes` out of the bucket.
     pub fn spend(&mut self, bytes: u64) {
         #[allow(clippy::cast_precision_loss, reason = "a message is far below 2^52 bytes")]
@@ -244,7 +257,7 @@ mod tests {
                     pacer.spend(1_000);
                     written += 1_000;
                 }
-                *sent = if leaves { written * 11 / 10 } else { *sent + 2_000 };
+                *sent = if leaves { written } else { *sent + 2_000 };
                 pacer.on_sent(now, written, *sent);
                 pacer.on_rtt(now, MIN_RTT, MIN_RTT);
             }
