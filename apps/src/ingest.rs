@@ -47,7 +47,6 @@ const ASPECT_TOLERANCE: f64 = 0.02;
 /// A camera whose streams both play, before anything is sent.
 pub struct Ingest {
     camera: Camera,
-    decoder: Decoder,
     /// What came while the stream was looked at.
     first: VecDeque<AccessUnit>,
     codec: Option<String>,
@@ -76,7 +75,6 @@ impl Ingest {
         let (sub_name, main_name) = (sub.address.to_string(), main.address.to_string());
         let mut camera = Camera::connect(sub).with_context(|| sub_name.clone())?;
         let mut main = Camera::connect(main).with_context(|| main_name.clone())?;
-        let mut decoder = Decoder::new(decode::Limits::default())?;
         let mut first = VecDeque::new();
         let start = Instant::now();
         while first.len() < UNITS_FIRST {
@@ -87,7 +85,7 @@ impl Ingest {
             }
         }
         let codec = first.iter().find_map(|unit| codec_name(&unit.data));
-        let ((width, height), colour) = format_of(&mut decoder, &first).with_context(|| sub_name.clone())?;
+        let ((width, height), colour) = format_of(&first).with_context(|| sub_name.clone())?;
         if !first.iter().is_sorted_by_key(|unit| unit.pts_us) {
             tracing::warn!(
                 camera = sub_name,
@@ -120,7 +118,7 @@ impl Ingest {
             live: true,
         };
         let plan = Plan { patch_kbps: PATCH_KBPS, ..Plan::new(&info, scale, None, Rate::Video(0.0))? };
-        Ok(Self { camera, decoder, first, codec, plan, main: Main::start(main, main_name, hr) })
+        Ok(Self { camera, first, codec, plan, main: Main::start(main, main_name, hr) })
     }
 
     /// Sizes and rates of what is sent; the bitrate of the video is the camera's.
@@ -143,10 +141,9 @@ impl Ingest {
     /// # Errors
     /// What the cameras or the connection say; lost cameras come back by themselves.
     pub fn run(mut self, uplink: &mut Uplink, stop: &AtomicBool) -> Result<(Sent, Counts)> {
-        // The units that were looked at are decoded again, in order with the rest.
-        self.decoder = Decoder::new(decode::Limits::default())?;
         let mut out = Out::new(&self.plan, uplink);
-        let mut small = Small { decoder: self.decoder, broken: true, size: self.plan.lr };
+        let mut small =
+            Small { decoder: Decoder::new(decode::Limits::default())?, broken: true, size: self.plan.lr };
         let mut pairs = Pairs::default();
         let mut scenes = Scenes::default();
         while !stop.load(Ordering::Relaxed) {
@@ -342,10 +339,8 @@ fn sample(
 }
 
 /// Size and colour of a stream, from its first keyframe.
-fn format_of(
-    decoder: &mut Decoder,
-    units: &VecDeque<AccessUnit>,
-) -> Result<((u32, u32), hone_media::frame::Colour)> {
+fn format_of(units: &VecDeque<AccessUnit>) -> Result<((u32, u32), hone_media::frame::Colour)> {
+    let mut decoder = Decoder::new(decode::Limits::default())?;
     let keyframe = units.iter().find(|unit| unit.keyframe).context("it sends no keyframe")?;
     decoder.decode(&keyframe.data, keyframe.pts_us)?;
     decoder.format().context("it sends no parameter set")
@@ -356,11 +351,10 @@ fn main_size(camera: &mut Camera) -> Result<(u32, u32)> {
     if let Some(size) = camera.video().size {
         return Ok(size);
     }
-    let mut decoder = Decoder::new(decode::Limits::default())?;
     let start = Instant::now();
     while start.elapsed() < FIRST_MAX {
         if let Some(unit) = camera.next(WAIT)? {
-            return Ok(format_of(&mut decoder, &VecDeque::from([unit]))?.0);
+            return Ok(format_of(&VecDeque::from([unit]))?.0);
         }
     }
     bail!(rtsp::Error::Silent)

@@ -29,6 +29,8 @@ pub enum Input {
     },
     /// A camera.
     Rtsp(Address),
+    /// A webcam.
+    Webcam(PathBuf),
     /// A y4m file.
     Y4m(PathBuf),
     /// An MP4 file.
@@ -67,6 +69,9 @@ impl FromStr for Input {
             ));
         }
         let path = PathBuf::from(text);
+        if text.starts_with("/dev/video") {
+            return Ok(Self::Webcam(path));
+        }
         let y4m = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("y4m"));
         Ok(if y4m { Self::Y4m(path) } else { Self::Mp4(path) })
     }
@@ -83,7 +88,8 @@ fn pattern(format: &str) -> Option<Input> {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Source")]
 pub struct Options {
-    /// What to send: an MP4 or y4m file, `-` for y4m on standard input, `rtsp://HOST/PATH` for a camera, or
+    /// What to send: an MP4 or y4m file, `-` for y4m on standard input, `rtsp://HOST/PATH` for a camera,
+    /// `/dev/video0` for a webcam, or
     /// `test:1280x720@30` for a moving test pattern with the time in it.
     #[arg(long, value_name = "SOURCE")]
     pub input: Input,
@@ -188,6 +194,7 @@ impl Options {
                 let camera = RtspSource::open(self.camera.config(address)?)?;
                 Box::new(Ahead::new(camera, WhenFull::DropOldest, stop.clone()))
             }
+            Input::Webcam(path) => webcam(path, stop)?,
             Input::Y4m(path) => {
                 let path = path.clone();
                 self.file(move || Y4mSource::open_at(&path, start_us))?
@@ -212,6 +219,25 @@ impl Options {
             false => Box::new(open()?),
         })
     }
+}
+
+/// What is asked of a webcam; the nearest that it has is taken.
+#[cfg(all(target_os = "linux", feature = "webcam"))]
+fn webcam(path: &Path, stop: &Arc<AtomicBool>) -> Result<Box<dyn Source>> {
+    const SIZE: (u32, u32) = (1280, 720);
+    const FPS: u32 = 30;
+    let webcam = hone_media::webcam::Webcam::open(path, SIZE, FPS)?;
+    Ok(Box::new(Ahead::new(webcam, WhenFull::DropOldest, stop.clone())))
+}
+
+#[cfg(not(all(target_os = "linux", feature = "webcam")))]
+fn webcam(path: &Path, _stop: &Arc<AtomicBool>) -> Result<Box<dyn Source>> {
+    bail!(
+        "{}: this program was built without webcams (on Linux: cargo build --features webcam); or let ffmpeg read it: \
+         ffmpeg -f v4l2 -i {} -pix_fmt yuv420p -f yuv4mpegpipe - | hone-sender --input -",
+        path.display(),
+        path.display()
+    )
 }
 
 /// The time of day of this machine, microseconds since 1970-01-01 UTC.
@@ -242,6 +268,7 @@ mod tests {
             ("test:640x360", pattern(640, 360, 30.0)),
             ("test:1920x1080@23.976", pattern(1920, 1080, 23.976)),
             ("rtsp://u:p@cam/1", Input::Rtsp("rtsp://u:p@cam/1".parse().unwrap())),
+            ("/dev/video2", Input::Webcam("/dev/video2".into())),
             ("clip.mp4", Input::Mp4("clip.mp4".into())),
             ("test.mp4", Input::Mp4("test.mp4".into())),
             ("testcard", Input::Mp4("testcard".into())),

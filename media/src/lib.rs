@@ -20,3 +20,4 @@ pub mod rtsp;
 pub mod scale;
 pub mod source;
 mod sps;
+pub mod webcam;

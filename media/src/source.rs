@@ -74,6 +74,14 @@ pub enum Error {
         /// What is wrong with it.
         source: crate::rtsp::Error,
     },
+    /// The webcam gives no pictures.
+    #[error("{name} {source}")]
+    Webcam {
+        /// Path of the device.
+        name: String,
+        /// What is wrong with it.
+        source: crate::webcam::Error,
+    },
     /// Its video cannot be decoded.
     #[error("{name}: {source}")]
     Decode {

@@ -14,6 +14,7 @@ use hone_apps::input::{self, Input};
 use hone_apps::sender::{self, AsItComes, GOP_S, Pace, Plan, Rate, RealTime};
 use hone_apps::settings::Client as Settings;
 use hone_apps::uplink::Uplink;
+use hone_media::rtsp::{self, Address};
 
 /// Sends a small H.264 stream and training patches to a Hone server, at the source's own pace.
 #[derive(Parser)]
