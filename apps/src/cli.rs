@@ -39,7 +39,7 @@ impl From<Device> for Preference {
 
 /// Libraries that warn of every session that ends, cleanly or not, and of every display that is not a usual one; what
 /// matters of it comes back as an error.
-const QUIET: &str = "moq_net=error,web_transport_quinn=error,winit=error,egui_winit=error";
+const QUIET: &str = "moq_net=error,web_transport_quinn=error,winit=error,egui_winit=error,retina=error";
 
 /// Libraries whose `debug` shows the address that was asked for, and so the token in it.
 const TELLS_TOKENS: &str = "web_transport_quinn=info";

@@ -1,14 +1,17 @@
-//! What a sender can send, as people write it: a file, a pipe, a test pattern.
+//! What a sender can send, as people write it: a file, a pipe, a camera, a test pattern.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
-use hone_media::source::{Ahead, Looped, Mp4Source, Pattern, Source, Thinned, WhenFull, Y4mSource};
+use clap::{Args, ValueEnum};
+use hone_media::rtsp::{self, Address, Credentials};
+use hone_media::source::{
+    Ahead, Looped, Mp4Source, Pattern, RtspSource, Source, Thinned, WhenFull, Y4mSource,
+};
 
 /// A source's name.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +27,10 @@ pub enum Input {
         /// Frames a second.
         fps: f64,
     },
+    /// A camera.
+    Rtsp(Address),
+    /// A webcam.
+    Webcam(PathBuf),
     /// A y4m file.
     Y4m(PathBuf),
     /// An MP4 file.
@@ -53,12 +60,18 @@ impl FromStr for Input {
                 });
             }
         }
+        if text.starts_with("rtsp") && text.contains("://") {
+            return text.parse().map(Self::Rtsp).map_err(|error: rtsp::AddressError| error.to_string());
+        }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(format!(
                 "{scheme}:// is no source of ours; let ffmpeg read it and pipe y4m into --input -"
             ));
         }
         let path = PathBuf::from(text);
+        if text.starts_with("/dev/video") {
+            return Ok(Self::Webcam(path));
+        }
         let y4m = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("y4m"));
         Ok(if y4m { Self::Y4m(path) } else { Self::Mp4(path) })
     }
@@ -75,8 +88,9 @@ fn pattern(format: &str) -> Option<Input> {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Source")]
 pub struct Options {
-    /// What to send: an MP4 or y4m file, `-` for y4m on standard input, or `test:1280x720@30` for a moving test
-    /// pattern with the time in it.
+    /// What to send: an MP4 or y4m file, `-` for y4m on standard input, `rtsp://HOST/PATH` for a camera,
+    /// `/dev/video0` for a webcam, or
+    /// `test:1280x720@30` for a moving test pattern with the time in it.
     #[arg(long, value_name = "SOURCE")]
     pub input: Input,
     /// Start a file again when it ends.
@@ -88,6 +102,59 @@ pub struct Options {
     /// Send at most so many frames a second: one in 2, one in 3 ... of the source's, each at its own time.
     #[arg(long, value_name = "FPS", value_parser = rate)]
     pub fps: Option<f64>,
+    /// How cameras are reached.
+    #[command(flatten)]
+    pub camera: CameraOptions,
+}
+
+/// How cameras are reached, on a command line.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Camera")]
+pub struct CameraOptions {
+    /// How a camera's packets travel.
+    #[arg(long, value_enum, default_value_t)]
+    pub rtsp_transport: Transport,
+    /// Who we are at the camera, instead of a user in its address.
+    #[arg(long, value_name = "USER", requires = "rtsp_password_file")]
+    pub rtsp_user: Option<String>,
+    /// A file whose first line is the password: unlike an address, it does not show in the list of processes.
+    #[arg(long, value_name = "FILE", requires = "rtsp_user")]
+    pub rtsp_password_file: Option<PathBuf>,
+}
+
+/// How a camera's packets travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// In the RTSP connection: nothing is lost.
+    #[default]
+    Tcp,
+    /// Beside it: a lost packet costs the rest of the GOP, none waits for it.
+    Udp,
+}
+
+impl CameraOptions {
+    /// The settings for a camera.
+    ///
+    /// # Errors
+    /// If the password's file cannot be read.
+    pub fn config(&self, address: &Address) -> Result<rtsp::Config> {
+        let mut address = address.clone();
+        if let (Some(user), Some(file)) = (&self.rtsp_user, &self.rtsp_password_file) {
+            address.credentials = Some(Credentials { user: user.clone(), password: first_line(file)? });
+        }
+        let transport = match self.rtsp_transport {
+            Transport::Tcp => rtsp::Transport::Tcp,
+            Transport::Udp => rtsp::Transport::Udp,
+        };
+        // Different from process to process, which is all that it has to be.
+        let seed = u64::from(std::process::id()) ^ unix_us().unsigned_abs();
+        Ok(rtsp::Config { address, transport, seed })
+    }
+}
+
+fn first_line(file: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -123,6 +190,11 @@ impl Options {
                 let pattern = Pattern::new(width, height, fps, Box::new(unix_us));
                 Box::new(pattern.context("the test pattern")?)
             }
+            Input::Rtsp(address) => {
+                let camera = RtspSource::open(self.camera.config(address)?)?;
+                Box::new(Ahead::new(camera, WhenFull::DropOldest, stop.clone()))
+            }
+            Input::Webcam(path) => webcam(path, stop)?,
             Input::Y4m(path) => {
                 let path = path.clone();
                 self.file(move || Y4mSource::open_at(&path, start_us))?
@@ -149,6 +221,25 @@ impl Options {
     }
 }
 
+/// What is asked of a webcam; the nearest that it has is taken.
+#[cfg(all(target_os = "linux", feature = "webcam"))]
+fn webcam(path: &Path, stop: &Arc<AtomicBool>) -> Result<Box<dyn Source>> {
+    const SIZE: (u32, u32) = (1280, 720);
+    const FPS: u32 = 30;
+    let webcam = hone_media::webcam::Webcam::open(path, SIZE, FPS)?;
+    Ok(Box::new(Ahead::new(webcam, WhenFull::DropOldest, stop.clone())))
+}
+
+#[cfg(not(all(target_os = "linux", feature = "webcam")))]
+fn webcam(path: &Path, _stop: &Arc<AtomicBool>) -> Result<Box<dyn Source>> {
+    bail!(
+        "{}: this program was built without webcams (on Linux: cargo build --features webcam); or let ffmpeg read it: \
+         ffmpeg -f v4l2 -i {} -pix_fmt yuv420p -f yuv4mpegpipe - | hone-sender --input -",
+        path.display(),
+        path.display()
+    )
+}
+
 /// The time of day of this machine, microseconds since 1970-01-01 UTC.
 fn unix_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -158,6 +249,11 @@ fn unix_us() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn options(input: &str) -> Options {
+        let camera = CameraOptions::default();
+        Options { input: input.parse().unwrap(), repeat: false, start: 0.0, fps: None, camera }
+    }
 
     fn input(text: &str) -> Result<Input, String> {
         text.parse()
@@ -171,6 +267,8 @@ mod tests {
             ("test", pattern(1280, 720, 30.0)),
             ("test:640x360", pattern(640, 360, 30.0)),
             ("test:1920x1080@23.976", pattern(1920, 1080, 23.976)),
+            ("rtsp://u:p@cam/1", Input::Rtsp("rtsp://u:p@cam/1".parse().unwrap())),
+            ("/dev/video2", Input::Webcam("/dev/video2".into())),
             ("clip.mp4", Input::Mp4("clip.mp4".into())),
             ("test.mp4", Input::Mp4("test.mp4".into())),
             ("testcard", Input::Mp4("testcard".into())),
@@ -182,13 +280,13 @@ mod tests {
         {
             assert!(input(text).unwrap_err().contains("write test:WIDTHxHEIGHT@FPS"), "{text}");
         }
+        assert!(input("rtsps://u:secret@cam/1").unwrap_err().contains("rtsps is not supported"));
         assert!(input("https://example.com/a.m3u8").unwrap_err().contains("pipe y4m"));
     }
 
     #[test]
     fn options_of_files_are_refused_elsewhere() {
-        let options =
-            |input: &str, repeat, start| Options { input: input.parse().unwrap(), repeat, start, fps: None };
+        let options = |input, repeat, start| Options { repeat, start, ..options(input) };
         for options in [options("test", true, 0.0), options("test", false, 1.0), options("-", true, 0.0)] {
             let error = options.open(&Arc::default()).err().unwrap().to_string();
             assert!(error.contains("for files"), "{error}");
@@ -200,9 +298,27 @@ mod tests {
     }
 
     #[test]
+    fn the_password_comes_from_the_first_line_of_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "s@cret \nsecond\n").unwrap();
+        let camera = CameraOptions {
+            rtsp_transport: Transport::Udp,
+            rtsp_user: Some("viewer".into()),
+            rtsp_password_file: Some(file),
+        };
+        let config = camera.config(&"rtsp://a:b@cam/1".parse().unwrap()).unwrap();
+        let credentials = config.address.credentials.clone().unwrap();
+        assert_eq!((&*credentials.user, &*credentials.password), ("viewer", "s@cret "));
+        assert!(!format!("{config:?} {camera:?}").contains("cret"));
+        let none = CameraOptions { rtsp_password_file: Some(folder.path().join("none")), ..camera };
+        let error = format!("{:#}", none.config(&"rtsp://cam/1".parse().unwrap()).unwrap_err());
+        assert!(error.contains("cannot read") && error.contains("none"), "{error}");
+    }
+
+    #[test]
     fn the_rate_is_thinned() {
-        let options =
-            Options { input: "test:64x48@30".parse().unwrap(), repeat: false, start: 0.0, fps: Some(10.0) };
+        let options = Options { fps: Some(10.0), ..options("test:64x48@30") };
         let mut source = options.open(&Arc::default()).unwrap();
         assert!((source.info().fps - 10.0).abs() < 1e-9);
         let times: Vec<i64> = (0..3).map(|_| source.next_frame().unwrap().unwrap().pts_us).collect();

@@ -8,6 +8,7 @@ pub mod camera;
 pub mod cli;
 pub mod demo;
 pub mod dial;
+pub mod ingest;
 pub mod input;
 pub mod learner;
 pub mod page;

@@ -25,7 +25,7 @@ const PATCH_START_S: f64 = 2.0;
 pub const GOP_S: f64 = 4.0;
 /// One patch in so many is to learn from, the others are to judge by: they are smaller, and many are needed for a
 /// verdict.
-const PATCHES_PER_LEARN: u64 = 3;
+pub(crate) const PATCHES_PER_LEARN: u64 = 3;
 /// Patches leave at most so many times faster than their share: a large one must not crowd the video out.
 const PATCH_BURST: f64 = 4.0;
 

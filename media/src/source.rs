@@ -8,6 +8,7 @@ mod ahead;
 mod looped;
 mod mp4;
 mod pattern;
+mod rtsp;
 mod thinned;
 pub mod y4m;
 
@@ -16,6 +17,7 @@ pub use ahead::{Ahead, WhenFull};
 pub use looped::Looped;
 pub use mp4::Mp4Source;
 pub use pattern::Pattern;
+pub use rtsp::RtspSource;
 pub use thinned::Thinned;
 pub use y4m::Y4mSource;
 
@@ -63,6 +65,22 @@ pub enum Error {
         name: String,
         /// What is wrong with it.
         source: y4m::Error,
+    },
+    /// The camera gives no video.
+    #[error("{name}: {source}")]
+    Camera {
+        /// Address of the camera.
+        name: String,
+        /// What is wrong with it.
+        source: crate::rtsp::Error,
+    },
+    /// The webcam gives no pictures.
+    #[error("{name} {source}")]
+    Webcam {
+        /// Path of the device.
+        name: String,
+        /// What is wrong with it.
+        source: crate::webcam::Error,
     },
     /// Its video cannot be decoded.
     #[error("{name}: {source}")]

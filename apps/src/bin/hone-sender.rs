@@ -2,14 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use anyhow::{Result, bail};
 use clap::Parser;
 use hone_apps::cli;
 use hone_apps::dial::Dialer;
-use hone_apps::input;
+use hone_apps::ingest::Ingest;
+use hone_apps::input::{self, Input};
 use hone_apps::sender::{self, AsItComes, GOP_S, Pace, Plan, Rate, RealTime};
 use hone_apps::settings::Client as Settings;
 use hone_apps::uplink::Uplink;
+use hone_media::rtsp::{self, Address};
 
 /// Sends a small H.264 stream and training patches to a Hone server, at the source's own pace.
 #[derive(Parser)]
@@ -19,6 +24,8 @@ use hone_apps::uplink::Uplink;
     hone-sender --server 192.168.1.10:4443 --pin HASH --name cam --input clip.mp4\n  \
     hone-sender --server hone.example:4443 --name cam --input clip.mp4 --loop --scale 3 --total-kbps 600\n  \
     hone-sender --server hone.example:4443 --name cam --input test:1280x720@30\n  \
+    hone-sender --server hone.example:4443 --name cam --input rtsp://USER:PASSWORD@10.0.0.7/main\n  \
+    hone-sender --server hone.example:4443 --name cam --input rtsp://10.0.0.7/main --sub-stream rtsp://10.0.0.7/sub\n  \
     ffmpeg -i INPUT -pix_fmt yuv420p -f yuv4mpegpipe - | hone-sender --server hone.example:4443 --input -\n\n\
     docs/sources.md has an example for each source."
 )]
@@ -36,6 +43,9 @@ struct Cli {
     name: String,
     #[command(flatten)]
     source: input::Options,
+    /// A camera's small stream: it is sent as it is, and the one of --input, its main stream, only sampled for training.
+    #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "lr_height", "total_kbps", "video_kbps", "keyframe_interval"])]
+    sub_stream: Option<Address>,
     /// Shown size over streamed size.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
     scale: u32,
@@ -67,6 +77,14 @@ fn main() -> ExitCode {
         let mut settings: Settings = cli::settings(cli.config.as_deref())?;
         cli::pin(&mut settings.endpoint, &cli.pin);
         cli.access.apply(&mut settings.endpoint)?;
+        let dialer = Dialer::new(settings.endpoint, cli.server);
+        if let Some(sub) = &cli.sub_stream {
+            let Input::Rtsp(main) = &cli.source.input else {
+                bail!("--sub-stream belongs to a camera: --input rtsp://...")
+            };
+            let (sub, main) = (cli.source.camera.config(sub)?, cli.source.camera.config(main)?);
+            return relay(sub, main, cli.scale, dialer, cli.name, stop).await;
+        }
         let mut source = cli.source.open(&stop)?;
         let rate = match (cli.video_kbps, cli.total_kbps) {
             (Some(video), _) => Rate::Video(video.into()),
@@ -75,7 +93,6 @@ fn main() -> ExitCode {
         let info = *source.info();
         let mut plan = Plan::new(&info, cli.scale, cli.lr_height, rate)?;
         plan.keyframe_interval_s = cli.keyframe_interval;
-        let dialer = Dialer::new(settings.endpoint, cli.server);
         let client = dialer.connect().await?;
         let mut uplink = Uplink::new(client, Some(dialer), &cli.name, plan.catalog().to_json().into())?;
         tracing::info!(stream = cli.name, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, "sending");
@@ -91,4 +108,27 @@ fn main() -> ExitCode {
         uplink.close().await;
         sent.map(|_| ())
     })
+}
+
+/// Sends a camera's small stream as it is, with patches of its main stream.
+async fn relay(
+    sub: rtsp::Config,
+    main: rtsp::Config,
+    scale: u32,
+    dialer: Dialer,
+    name: String,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
+    let ingest = tokio::task::spawn_blocking(move || Ingest::open(sub, main, scale)).await??;
+    let client = dialer.connect().await?;
+    let mut uplink = Uplink::new(client, Some(dialer), &name, ingest.catalog().to_json().into())?;
+    let plan = ingest.plan();
+    tracing::info!(stream = name, lr = ?plan.lr, hr = ?plan.hr, patch_kbps = plan.patch_kbps, "relaying");
+    let (uplink, sent) = tokio::task::spawn_blocking(move || {
+        let sent = ingest.run(&mut uplink, &stop);
+        (uplink, sent)
+    })
+    .await?;
+    uplink.close().await;
+    sent.map(|_| ())
 }
