@@ -6,6 +6,7 @@ mod outputs;
 mod pace;
 mod show;
 mod state;
+mod stats;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,10 +24,11 @@ use crate::screen::{Screen, Target};
 use crate::server::{UPDATE_FORMAT, stopped};
 
 pub use log::Log;
-pub use monitor::{Monitor, Pass, ShownFrame, Stats, latency};
+pub use monitor::{Monitor, ShownFrame};
 pub use outputs::{Files, Outputs};
 pub use pace::Playout;
 pub use state::{Facts, Link, State};
+pub use stats::{Pass, Stats, latency};
 
 /// Messages that wait for the screen; beyond, reading stops and the transport decides what is stale. As many as
 /// come while a slow device upscales one frame.
