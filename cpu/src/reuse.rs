@@ -36,6 +36,8 @@ struct Lines {
     last: Vec<f32>,
     /// (s, W): of column `x·s + phase` at `[phase, x]`, as in the others.
     weights: Vec<f32>,
+    /// RGBA of one phase, (W).
+    packed: Vec<u32>,
 }
 
 impl Reuse {
@@ -85,8 +87,12 @@ impl Reuse {
         let corners = self.stillness.weights(picture.y, y, h, w);
         let (now, before, taps) = (&*now, &*before, &self.taps);
         let rows = rgba.par_chunks_exact_mut(4 * s * w).zip(self.last.shown.par_chunks_exact(4 * s * w));
-        let lines =
-            || Lines { now: vec![0.0; 3 * s * w], last: vec![0.0; 3 * s * w], weights: vec![0.0; s * w] };
+        let lines = || Lines {
+            now: vec![0.0; 3 * s * w],
+            last: vec![0.0; 3 * s * w],
+            weights: vec![0.0; s * w],
+            packed: vec![0; w],
+        };
         rows.enumerate().for_each_init(lines, |lines, (row, (rgba, shown))| {
             simd(
                 (lines, rgba),
@@ -130,13 +136,20 @@ fn weights_row(corners: &[f32], s: usize, row: usize, w: usize, weights: &mut [f
 /// Adds `weight * (shown - last)` to (3, s, W).
 #[inline(always)]
 fn add_residual(lines: &mut Lines, shown: &[u8], s: usize) {
-    let w = lines.weights.len() / s;
-    for (plane, (now, last)) in lines.now.chunks_exact_mut(w).zip(lines.last.chunks_exact(w)).enumerate() {
-        let (c, phase) = (plane / s, plane % s);
-        let weights = &lines.weights[phase * w..][..w];
-        let shown = shown[4 * phase + c..].iter().step_by(4 * s);
-        for (((now, last), weight), shown) in now.iter_mut().zip(last).zip(weights).zip(shown) {
-            *now += weight * (f32::from(*shown) * (1.0 / 255.0) - last);
+    let w = lines.packed.len();
+    for (phase, weights) in lines.weights.chunks_exact(w).enumerate() {
+        // The way back of `store_rgba`.
+        for (packed, pixels) in lines.packed.iter_mut().zip(shown.chunks_exact(4 * s)) {
+            let pixel = &pixels[4 * phase..4 * phase + 4];
+            *packed = u32::from_le_bytes([pixel[0], pixel[1], pixel[2], pixel[3]]);
+        }
+        for c in 0..3 {
+            let from = (c * s + phase) * w;
+            let values = lines.now[from..from + w].iter_mut().zip(&lines.last[from..from + w]);
+            for (((now, last), weight), packed) in values.zip(weights).zip(&lines.packed) {
+                let shown = (packed >> (8 * c) & 255) as f32;
+                *now += weight * (shown * (1.0 / 255.0) - last);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 // reuse: rgba = round(255 * clamp(bicubic(now) + mean + weight * (shown - bicubic(last) - mean))), the detail of the network's last frame
 // Shapes  now, last (1 layer) rgba32float with a border, RGB minus mean | weights (ceil(H/8)+1,ceil(W/8)+1) r32float | shown, rgba (S*H,S*W) rgba8unorm
 // Launch  grid (ceil(S*W/8), ceil(S*H/8), 1)  workgroup 8x8, one output pixel a thread
-// Limits  S 1 to 4
+// Limits  any H,W; S 1 to 4
 // Cost    about 230*S*S*H*W flop; 32*H*W + 8*S*S*H*W B
 // Oracle  model/src/reference/reuse.rs | Cases parity/src/cases/reuse.rs
 
