@@ -24,6 +24,9 @@ pub enum Preference {
 pub enum Mode {
     /// By the network; by bicubic as long as there are no weights.
     Network,
+    /// By bicubic interpolation with the detail of the network's last frame where the picture stands still; by the
+    /// network if no such frame is [kept](crate::Upscaler::keep).
+    Reuse,
     /// By bicubic interpolation: the floor that always keeps up.
     Bicubic,
 }

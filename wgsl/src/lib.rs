@@ -56,6 +56,10 @@ pub const CONV3X3: Shader = shader!("conv3x3");
 pub const YUV_RGB: Shader = shader!("yuv_rgb");
 /// The bicubic base alone, and 8 bits.
 pub const BICUBIC: Shader = shader!("bicubic");
+/// Where a picture stands still.
+pub const STILLNESS: Shader = shader!("stillness");
+/// The bicubic base with the detail of the network's last frame, and 8 bits.
+pub const REUSE: Shader = shader!("reuse");
 
 /// Multiply-adds in registers: what an adapter does at most.
 pub const PEAK_MULTIPLY_ADD: Shader = shader!("peak_multiply_add");
@@ -63,7 +67,7 @@ pub const PEAK_MULTIPLY_ADD: Shader = shader!("peak_multiply_add");
 pub const PEAK_COPY: Shader = shader!("peak_copy");
 
 /// All of them.
-pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, BICUBIC, PEAK_MULTIPLY_ADD, PEAK_COPY];
+pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, BICUBIC, STILLNESS, REUSE, PEAK_MULTIPLY_ADD, PEAK_COPY];
 
 /// Columns of pixels that one workgroup of [`CONV3X3`] computes; rows too if it goes through workgroup memory.
 pub const CONV3X3_TILE: usize = 16;

@@ -61,6 +61,7 @@ fn constants(flag: bool) -> PipelineConstants {
         ("SCALE", 0.1),
         ("S", 2.0),
         ("ROUNDS", 2.0),
+        ("STILL_CODES", 4.0),
         ("MEAN_R", 0.4),
         ("MEAN_G", 0.4),
         ("MEAN_B", 0.4),

@@ -4,6 +4,8 @@ pub mod bicubic;
 pub mod conv3x3;
 pub mod network;
 pub mod pixel_shuffle;
+pub mod reuse;
+pub mod stillness;
 pub mod swap;
 pub mod training;
 pub mod yuv_rgb;

@@ -73,11 +73,8 @@ pub fn upscaler(preference: Preference, report: &mut Report) {
             let picture = Picture::new(rng, h, w, BT709);
             let rgb = yuv_rgb(&picture.yuv());
             let input = input(&rgb, &[picture.yuv().quantiser]);
-            for mode in [Mode::Network, Mode::Bicubic] {
-                let want = match mode {
-                    Mode::Network => forward(arch, &wide(&weights), &input),
-                    Mode::Bicubic => bicubic(&rgb, arch.scale()),
-                };
+            let network = forward(arch, &wide(&weights), &input);
+            for (mode, want) in [(Mode::Network, network), (Mode::Bicubic, bicubic(&rgb, arch.scale()))] {
                 let mut got = vec![0xa5; 7];
                 upscaler.upscale(&picture.yuv(), mode, &mut got).expect("the device works");
                 let case = format!("{} {arch} {w}x{h} {mode:?}", upscaler.backend());

@@ -42,12 +42,14 @@ struct Inner {
 fn trusted(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor) -> wgpu::ShaderModule {
     // SAFETY: the shaders are those of `hone_wgsl`, and `Pass` makes every dispatch of them and checks that layers and sizes
     // fit. Loops: `conv3x3` counts groups up to IN_GROUPS, columns to 3 and texels of a tile to 324, in steps of 1 and 64;
-    // the others have none. Divisors: S, SUB_GROUPS and constants, never zero. Weights: read below row
+    // of the others `stillness` alone has some. Divisors: S, SUB_GROUPS and constants, never zero. Weights: read below row
     // slices * (1 + 3 * IN_GROUPS) and matrix 3 * OUT_GROUPS of it, which is how `LayerLayout` sizes the binding of storage
     // memory and the texture; from uniform memory only if that fits into its declared size. Workgroup memory: a tile is
     // written below 18 * 18 and read up to row 4 * 3 + 5 and column 15 + 2. Activations: padded to whole tiles of 16, of
     // which 8 rows are a part, and a border of 1 each side; layers below IN_GROUPS are read, and the one more for RGB where
     // `Pass` has seen it. Planes are read inside the picture, the base is clamped to it, stores are guarded by its size.
+    // `stillness` loops over at most 16 by 16 pixels of the picture; its corners, (ceil(H/8) + 1, ceil(W/8) + 1) as `Kept` makes
+    // them, are all that `reuse` reads.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 

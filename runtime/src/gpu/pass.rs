@@ -69,7 +69,7 @@ fn flag(on: bool) -> f64 {
     f64::from(u8::from(on))
 }
 
-fn bind(gpu: &Gpu, pipeline: &ComputePipeline, resources: &[BindingResource]) -> BindGroup {
+pub(super) fn bind(gpu: &Gpu, pipeline: &ComputePipeline, resources: &[BindingResource]) -> BindGroup {
     let entries: Vec<BindGroupEntry> = (0..)
         .zip(resources)
         .map(|(binding, resource)| BindGroupEntry { binding, resource: resource.clone() })
@@ -90,7 +90,12 @@ fn part(buffer: &Buffer, offset: usize, bytes: usize) -> BindingResource<'_> {
 }
 
 impl Pass {
-    fn new(shader: Shader, pipeline: ComputePipeline, bindings: BindGroup, grid: [u32; 3]) -> Self {
+    pub(super) fn new(
+        shader: Shader,
+        pipeline: ComputePipeline,
+        bindings: BindGroup,
+        grid: [u32; 3],
+    ) -> Self {
         Self { name: shader.name, pipeline, bindings: [bindings.clone(), bindings], grid }
     }
 

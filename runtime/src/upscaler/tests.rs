@@ -142,6 +142,43 @@ fn a_presented_frame_is_the_one_that_would_be_read() {
 }
 
 #[test]
+fn a_frame_is_reused_only_as_long_as_it_is_kept_and_fits() {
+    for mut upscaler in upscalers() {
+        let (size, other) = ((18, 34), (34, 18));
+        upscaler.set_weights(&weights(1)).unwrap();
+        let network = frame(&mut upscaler, size, Mode::Network).unwrap();
+        let bicubic = frame(&mut upscaler, size, Mode::Bicubic).unwrap();
+        let possible = |upscaler: &Upscaler, (h, w)| upscaler.possible(h, w, Mode::Reuse);
+        assert_eq!(possible(&upscaler, size), Mode::Network);
+        upscaler.keep(true);
+        assert_eq!(possible(&upscaler, size), Mode::Network, "nothing is kept yet");
+        assert!(frame(&mut upscaler, size, Mode::Reuse).unwrap() == network);
+        // A picture that stands still shows what the network made of it, also after others, and where it was made.
+        assert_eq!(possible(&upscaler, size), Mode::Reuse);
+        for _ in 0..2 {
+            assert!(frame(&mut upscaler, size, Mode::Bicubic).unwrap() == bicubic);
+            assert!(frame(&mut upscaler, size, Mode::Reuse).unwrap() == network);
+        }
+        let gpu = upscaler.gpu().cloned();
+        let got = with_picture(size, |p| presented(upscaler.present(p, Mode::Reuse).unwrap(), gpu));
+        assert!(got == network, "{}", upscaler.backend());
+        // Newer weights count from the network's next frame on.
+        upscaler.set_weights(&weights(2)).unwrap();
+        assert!(frame(&mut upscaler, size, Mode::Reuse).unwrap() == network);
+        let newer = frame(&mut upscaler, size, Mode::Network).unwrap();
+        assert!(newer != network && frame(&mut upscaler, size, Mode::Reuse).unwrap() == newer);
+        // A picture of another size has nothing to reuse, and nor has the next of the first size.
+        for size in [other, size] {
+            assert_eq!(possible(&upscaler, size), Mode::Network);
+            let made = frame(&mut upscaler, size, Mode::Reuse).unwrap();
+            assert!(made == frame(&mut upscaler, size, Mode::Network).unwrap());
+        }
+        upscaler.keep(false);
+        assert_eq!(possible(&upscaler, size), Mode::Network);
+    }
+}
+
+#[test]
 fn frames_in_flight_on_a_device_that_is_lost_are_whole_or_errors_and_the_next_come_from_the_cpu() {
     for mut upscaler in upscalers() {
         if upscaler.gpu().is_none() {
@@ -225,6 +262,24 @@ fn a_lost_device_is_an_error_or_the_cpu_takes_over() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_device_that_is_lost_takes_the_frame_that_it_kept_with_it() {
+    for mut upscaler in upscalers() {
+        let Some(gpu) = upscaler.gpu().cloned() else { continue };
+        upscaler.fall_back = true;
+        upscaler.set_weights(&weights(1)).unwrap();
+        upscaler.keep(true);
+        frame(&mut upscaler, (6, 8), Mode::Network).unwrap();
+        gpu.destroy();
+        let after = frame(&mut upscaler, (6, 8), Mode::Reuse).unwrap();
+        let mut cpu = Upscaler::new(arch(), &Preference::Cpu.into()).unwrap();
+        cpu.set_weights(&weights(1)).unwrap();
+        assert!(after == frame(&mut cpu, (6, 8), Mode::Network).unwrap());
+        // The CPU has kept its own.
+        assert_eq!(upscaler.possible(6, 8, Mode::Reuse), Mode::Reuse);
     }
 }
 
