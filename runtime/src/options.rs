@@ -35,11 +35,13 @@ pub enum Variant {
     F32,
     /// Activations in 16 bits, sums in 32.
     F16Storage,
+    /// Activations in 16 bits, sums of 12 products in 16, the sum of these in 32: where shaders have 16-bit arithmetic.
+    F16,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::F32, Self::F16Storage];
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16Storage, Self::F16];
 }
 
 impl fmt::Display for Variant {
@@ -47,13 +49,14 @@ impl fmt::Display for Variant {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::F16Storage => "f16-storage",
+            Self::F16 => "f16",
         })
     }
 }
 
 /// No [`Variant`] has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no shader variant: expected f32 or f16-storage")]
+#[error("`{0}` is no shader variant: expected f32, f16-storage or f16")]
 pub struct UnknownVariant(pub String);
 
 impl FromStr for Variant {

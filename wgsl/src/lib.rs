@@ -16,11 +16,18 @@ pub enum Precision {
     F32,
     /// Activations in 16 bits, sums in 32. No extension either.
     F16Storage,
+    /// Activations in 16 bits, sums of 12 products in 16, the sum of these in 32. WGSL's extension `f16`.
+    F16,
 }
 
 impl Precision {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::F32, Self::F16Storage];
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16Storage, Self::F16];
+
+    /// Whether activations have 16 bits.
+    pub fn stores_f16(self) -> bool {
+        self != Self::F32
+    }
 }
 
 /// One shader. Its entry point is `main`.
@@ -37,11 +44,28 @@ impl Shader {
     pub fn of(&self, precision: Precision) -> Cow<'static, str> {
         match precision {
             Precision::F32 => self.source.into(),
-            Precision::F16Storage => {
-                self.source.replace("storage_2d_array<rgba32float", "storage_2d_array<rgba16float").into()
-            }
+            Precision::F16Storage => halved(self.source).into(),
+            Precision::F16 => format!(
+                "enable f16;\n{}",
+                with_part(&halved(self.source), "sums", include_str!("shaders/conv3x3.f16.wgsl"))
+            )
+            .into(),
         }
     }
+}
+
+/// With another part between `// [name]` and `// [name end]`.
+fn with_part(source: &str, name: &str, part: &str) -> String {
+    let (begin, end) = (format!("// [{name}]\n"), format!("// [{name} end]\n"));
+    match source.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1))) {
+        Some((before, after)) => [before, part, after].concat(),
+        None => source.to_owned(),
+    }
+}
+
+/// With activations in 16 bits: of the storage textures, they alone are arrays.
+fn halved(source: &str) -> String {
+    source.replace("storage_2d_array<rgba32float", "storage_2d_array<rgba16float")
 }
 
 macro_rules! shader {

@@ -88,7 +88,7 @@ impl Gpu {
             max_texture_dimension_2d: offered.max_texture_dimension_2d,
             ..wgpu::Limits::default()
         };
-        let optional = wgpu::Features::TIMESTAMP_QUERY;
+        let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
         let descriptor = wgpu::DeviceDescriptor {
             required_limits,
             required_features: adapter.features() & optional,
@@ -119,6 +119,15 @@ impl Gpu {
     /// Whether it computes on the CPU.
     pub fn software(&self) -> bool {
         self.0.software
+    }
+
+    /// What the device would need to compute with this precision, and has not.
+    pub fn lacks(&self, precision: Precision) -> Option<&'static str> {
+        match precision {
+            Precision::F32 | Precision::F16Storage => None,
+            Precision::F16 => (!self.device().features().contains(wgpu::Features::SHADER_F16))
+                .then_some("16-bit arithmetic in shaders"),
+        }
     }
 
     /// A texture of one texel, to bind where a shader has a binding that it does not use.

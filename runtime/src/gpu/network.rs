@@ -86,7 +86,7 @@ impl Network {
 
     /// How it computes.
     pub fn variant(&self) -> Variant {
-        choice::variant(self.kernel.precision)
+        self.kernel.precision.into()
     }
 
     /// The device it runs on.

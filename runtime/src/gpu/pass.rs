@@ -150,7 +150,7 @@ impl Pass {
 
         let source = match weights[0].texture(index) {
             Some(_) => 2.0,
-            None if layer.in_uniform() => 0.0,
+            None if layer.in_uniform(kernel.precision) => 0.0,
             None => 1.0,
         };
         let (mean, base) = match output {
@@ -196,8 +196,8 @@ impl Pass {
                     Input::Activation(x) => x.view(),
                     Input::Planes(_) => unused.read(kernel.precision),
                 }),
-                part(weights.buffer(), layer.offset, CONV3X3_UNIFORM_BYTES),
-                part(weights.buffer(), layer.offset, layer.bytes()),
+                part(weights.buffer(), layer.offset(kernel.precision), CONV3X3_UNIFORM_BYTES),
+                part(weights.buffer(), layer.offset(kernel.precision), layer.bytes(kernel.precision)),
                 BindingResource::TextureView(texture.as_ref().unwrap_or(unused.weights())),
                 BindingResource::TextureView(add.map_or(unused.sampled(), Activation::view)),
                 BindingResource::TextureView(match output {
