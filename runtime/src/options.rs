@@ -37,11 +37,13 @@ pub enum Variant {
     F16Storage,
     /// Activations in 16 bits, sums of 12 products in 16, the sum of these in 32: where shaders have 16-bit arithmetic.
     F16,
+    /// Activations in 16 bits, products of cooperative matrices of 8x8: where the adapter has them, with sums in 32 bits.
+    Coop8,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16Storage, Self::F16];
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16Storage, Self::F16, Self::Coop8];
 }
 
 impl fmt::Display for Variant {
@@ -50,13 +52,14 @@ impl fmt::Display for Variant {
             Self::F32 => "f32",
             Self::F16Storage => "f16-storage",
             Self::F16 => "f16",
+            Self::Coop8 => "coop8",
         })
     }
 }
 
 /// No [`Variant`] has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no shader variant: expected f32, f16-storage or f16")]
+#[error("`{0}` is no shader variant: expected f32, f16-storage, f16 or coop8")]
 pub struct UnknownVariant(pub String);
 
 impl FromStr for Variant {

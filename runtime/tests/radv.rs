@@ -102,7 +102,11 @@ fn shaders_fit_amd_gpus() {
 #[ignore = "the process of the test before"]
 fn compile_for_one_family() {
     let gpu = NullGpu::open();
-    for (case, precision) in CASES.iter().flat_map(|case| Precision::ALL.map(|precision| (case, precision))) {
+    // RADV of Mesa 22.3 has no cooperative matrices.
+    let precisions = || Precision::ALL.into_iter().filter(|&precision| precision != Precision::Coop8);
+    for (case, precision) in
+        CASES.iter().flat_map(|case| precisions().map(move |precision| (case, precision)))
+    {
         let &Case { shader, constants, registers_max, waves_min, .. } = case;
         let instructions_max =
             if precision == Precision::F16 { case.f16_instructions_max } else { case.instructions_max };

@@ -43,7 +43,7 @@ fn one(
     let rng = &mut Rng::new((cin * 1_000_003 + cout * 1_009 + h * 101 + w) as u64);
     let layer = Layer { name: case.clone(), cin, cout, offset: 0, zero_init: false };
     let mut params = random(rng, layer.params());
-    if kernel.precision == Precision::F16 {
+    if matches!(kernel.precision, Precision::F16 | Precision::Coop8) {
         params.iter_mut().for_each(|v| *v = (*v * 512.0).round() / 512.0);
     }
     let wide: Vec<f64> = params.iter().map(|&v| f64::from(v)).collect();
@@ -68,7 +68,7 @@ fn one(
     input.write(gpu, &single(&x.data));
     output.write(gpu, &poison(cout, h, w));
     other.write(gpu, &single(&skip.data));
-    let layout = WeightsLayout::new(vec![(layer, 1)]);
+    let layout = WeightsLayout::new(kernel.precision, vec![(layer, 1)]);
     let weights = WeightsBuffer::new(gpu, kernel, &layout).expect("a small buffer");
     weights.write(gpu, &layout, &layout.pack(&params));
     let fused = Conv3x3 { relu, scale };
@@ -88,7 +88,7 @@ fn one(
         if kernel.precision.stores_f16() { HALF_ROUNDOFF * v.abs() + HALF_TINY } else { 0.0 }
     };
     let summed = match kernel.precision {
-        Precision::F32 | Precision::F16Storage => 0.0,
+        Precision::F32 | Precision::F16Storage | Precision::Coop8 => 0.0,
         Precision::F16 => half_sums(cin) * f64::from(scale),
     };
     report.check(&case, got, &want.data, |i| {

@@ -19,13 +19,14 @@ const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (5, 17), (16, 16), (33, 15),
 const EVEN_SIZES: [(usize, usize); 5] = [(2, 2), (4, 18), (16, 16), (34, 14), (18, 66)];
 
 /// Each way to compute: as for GPUs and as for adapters in software, in each precision.
-const KERNELS: [Kernel; 6] = [
+const KERNELS: [Kernel; 7] = [
     Kernel { precision: Precision::F32, tall: false },
     Kernel { precision: Precision::F32, tall: true },
     Kernel { precision: Precision::F16Storage, tall: false },
     Kernel { precision: Precision::F16Storage, tall: true },
     Kernel { precision: Precision::F16, tall: false },
     Kernel { precision: Precision::F16, tall: true },
+    Kernel { precision: Precision::Coop8, tall: false },
 ];
 
 /// Those of them that a device has.

@@ -92,6 +92,14 @@ pub fn upscaler(preference: Preference, report: &mut Report) {
     }
 }
 
+fn tolerance(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => TOLERANCE,
+        Precision::F16Storage | Precision::Coop8 => HALF_TOLERANCE,
+        Precision::F16 => HALF_TOLERANCE + HALF_SUMS_TOLERANCE,
+    }
+}
+
 /// Every way to compute, through whole networks; the default one of this adapter meets more of them in [`upscaler`].
 pub fn every_kernel(report: &mut Report) {
     let Some(gpu) = crate::gpu() else { return report.skip() };
@@ -105,18 +113,14 @@ pub fn every_kernel(report: &mut Report) {
         let input = input(&yuv_rgb(&picture.yuv()), &[picture.yuv().quantiser]);
         let want = rgba(&forward(arch, &wide(&weights), &input));
         for kernel in kernels(&gpu) {
-            let tolerance = match kernel.precision {
-                Precision::F32 => TOLERANCE,
-                Precision::F16Storage => HALF_TOLERANCE,
-                Precision::F16 => HALF_TOLERANCE + HALF_SUMS_TOLERANCE,
-            };
+            let tolerance = tolerance(kernel.precision);
             let got = on_gpu(&gpu, kernel, &weights, &picture);
             report.check_u8(&format!("{kernel:?} {arch} {w}x{h}"), &got, &want, tolerance);
         }
     }
 }
 
-/// Full HD, against the CPU's network, which is itself held to the oracle: that would take minutes.
+/// Full HD in each precision, against the CPU's network, which is itself held to the oracle: that would take minutes.
 pub fn full_hd(report: &mut Report) {
     let Some(gpu) = crate::gpu() else { return report.skip() };
     let arch: Arch = "live-1x8-x1".parse().expect("in range");
@@ -129,9 +133,12 @@ pub fn full_hd(report: &mut Report) {
     let mut want = Vec::new();
     cpu.upscale(&picture.yuv(), Mode::Network, &mut want).expect("a CPU does not fail");
     let want: Vec<f64> = want.into_iter().map(|v| f64::from(v) / 255.0).collect();
-    let got = on_gpu(&gpu, KERNELS[1], &weights, &picture);
-    // Either rounds by half a code value, so that two right results may differ by one.
-    report.check_u8(&format!("wgpu {arch} {w}x{h}"), &got, &want, 0.51 / 255.0 + 2.0 * TOLERANCE);
+    for precision in Precision::ALL.into_iter().filter(|&precision| gpu.lacks(precision).is_none()) {
+        let got = on_gpu(&gpu, Kernel::of(&gpu, precision), &weights, &picture);
+        let case = format!("{precision:?} {arch} {w}x{h}");
+        // Either rounds by half a code value, so that two right results may differ by one.
+        report.check_u8(&case, &got, &want, 0.51 / 255.0 + TOLERANCE + tolerance(precision));
+    }
 }
 
 fn on_gpu(gpu: &Gpu, kernel: Kernel, weights: &Weights, picture: &Picture) -> Vec<u8> {

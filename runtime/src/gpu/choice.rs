@@ -30,6 +30,7 @@ impl From<Precision> for Variant {
             Precision::F32 => Self::F32,
             Precision::F16Storage => Self::F16Storage,
             Precision::F16 => Self::F16,
+            Precision::Coop8 => Self::Coop8,
         }
     }
 }
@@ -40,6 +41,7 @@ impl From<Variant> for Precision {
             Variant::F32 => Self::F32,
             Variant::F16Storage => Self::F16Storage,
             Variant::F16 => Self::F16,
+            Variant::Coop8 => Self::Coop8,
         }
     }
 }

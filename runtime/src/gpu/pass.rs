@@ -26,7 +26,7 @@ pub struct Kernel {
 impl Kernel {
     /// The one for this device.
     pub fn of(gpu: &Gpu, precision: Precision) -> Self {
-        Self { precision, tall: gpu.software() }
+        Self { precision, tall: gpu.software() && precision != Precision::Coop8 }
     }
 }
 
@@ -69,11 +69,13 @@ fn flag(on: bool) -> f64 {
     f64::from(u8::from(on))
 }
 
-fn bind(gpu: &Gpu, pipeline: &ComputePipeline, resources: &[BindingResource]) -> BindGroup {
-    let entries: Vec<BindGroupEntry> = (0..)
-        .zip(resources)
-        .map(|(binding, resource)| BindGroupEntry { binding, resource: resource.clone() })
-        .collect();
+fn bind<'a>(
+    gpu: &Gpu,
+    pipeline: &ComputePipeline,
+    resources: impl Iterator<Item = (u32, &'a BindingResource<'a>)>,
+) -> BindGroup {
+    let entries: Vec<BindGroupEntry> =
+        resources.map(|(binding, resource)| BindGroupEntry { binding, resource: resource.clone() }).collect();
     gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: &pipeline.get_bind_group_layout(0),
@@ -157,7 +159,9 @@ impl Pass {
             Output::Picture { mean, base, .. } => (mean, base),
             Output::Activation(_) => ([0.0; 3], false),
         };
-        let height = if kernel.tall { 1 } else { CONV3X3_TILE / CONV3X3_ROWS[0] };
+        let coop = kernel.precision == Precision::Coop8;
+        let height = if kernel.tall || coop { 1 } else { CONV3X3_TILE / CONV3X3_ROWS[0] };
+        let constants = if coop { 19 } else { 18 };
         let pipeline = gpu.pipeline(
             CONV3X3,
             kernel.precision,
@@ -180,7 +184,8 @@ impl Pass {
                 ("TILED", flag(!kernel.tall)),
                 ("TALL", flag(kernel.tall)),
                 ("WEIGHTS", source),
-            ],
+                ("SUBGROUP", f64::from(gpu.subgroup().unwrap_or(1))),
+            ][..constants],
         );
 
         let unused = gpu.unused();
@@ -215,8 +220,15 @@ impl Pass {
                     Input::Planes(planes) => planes.matrix().as_entire_binding(),
                     Input::Activation(_) => unused.matrix().as_entire_binding(),
                 },
+                part(weights.buffer(), layer.offset(kernel.precision), layer.bytes(kernel.precision)),
             ];
-            bind(gpu, &pipeline, &resources)
+            // Cooperative matrices are read as tiles, the others as what is best for the adapter.
+            let bound = (0..).zip(&resources).filter(|(binding, _)| match binding {
+                2..=4 => !coop,
+                12 => coop,
+                _ => true,
+            });
+            bind(gpu, &pipeline, bound)
         });
         let tile = (height * CONV3X3_ROWS[usize::from(kernel.tall)], CONV3X3_TILE);
         Self { name: CONV3X3.name, pipeline, bindings, grid: size.grid(tile, layer.slices()) }
@@ -238,7 +250,7 @@ impl Pass {
             planes.matrix().as_entire_binding(),
             BindingResource::TextureView(rgb.view()),
         ];
-        let bindings = bind(gpu, &pipeline, &resources);
+        let bindings = bind(gpu, &pipeline, (0..).zip(&resources));
         Self::new(YUV_RGB, pipeline, bindings, rgb.size().grid((PIXEL_TILE, PIXEL_TILE), 1))
     }
 
@@ -263,7 +275,7 @@ impl Pass {
             BindingResource::TextureView(x.view()),
             BindingResource::TextureView(rgba.view()),
         ];
-        let bindings = bind(gpu, &pipeline, &resources);
+        let bindings = bind(gpu, &pipeline, (0..).zip(&resources));
         Self::new(BICUBIC, pipeline, bindings, rgba.size().grid((PIXEL_TILE, PIXEL_TILE), 1))
     }
 

@@ -12,13 +12,17 @@ use crate::Error;
 
 /// Where a binding may start: WebGPU's guaranteed alignment of uniform and storage offsets, in values of 16 bits.
 const ALIGN: usize = 256 / 2;
+/// Channels of a side of a tile of `conv3x3.coop8.wgsl`.
+const TILE: usize = 8;
 /// Values in a matrix of 4 input by 4 output channels.
 const MATRIX: usize = 16;
 
-/// One layer: slices of `1 + 3 * in_groups` rows of `3 * out_groups` matrices.
+/// One layer: slices of `1 + 3 * in_groups` rows of `3 * out_groups` matrices, or biases and tiles for cooperative matrices.
 #[derive(Clone, Debug)]
 pub struct LayerLayout {
     layer: Layer,
+    /// Whether it is tiles.
+    tiled: bool,
     /// Factor of the pixel shuffle that follows.
     pub shuffle: usize,
     /// Values before its first slice.
@@ -32,13 +36,14 @@ pub struct LayerLayout {
 }
 
 impl LayerLayout {
-    fn new(layer: Layer, shuffle: usize, offset: usize) -> Self {
+    fn new(precision: Precision, layer: Layer, shuffle: usize, offset: usize) -> Self {
+        let tiled = precision == Precision::Coop8;
         let subpixels = shuffle * shuffle;
         let sub_groups = (layer.cout / subpixels).div_ceil(4);
         let groups = sub_groups * subpixels;
         // The fewest slices, filled evenly: 6 groups are 3 + 3, not 4 + 2.
         let out_groups = groups.div_ceil(groups.div_ceil(CONV3X3_OUT_GROUPS_MAX));
-        Self { in_groups: layer.cin.div_ceil(4), out_groups, sub_groups, shuffle, offset, layer }
+        Self { tiled, in_groups: layer.cin.div_ceil(4), out_groups, sub_groups, shuffle, offset, layer }
     }
 
     /// Workgroups in z.
@@ -64,8 +69,18 @@ impl LayerLayout {
         [self.row() / 4, self.slices() * self.slice_rows()]
     }
 
+    /// Tiles of a slice along the input and along the output channels.
+    fn tiles(&self) -> [usize; 2] {
+        [self.in_groups, self.out_groups].map(|groups| groups.div_ceil(TILE / 4))
+    }
+
+    fn slice_values(&self) -> usize {
+        let [depth, width] = self.tiles();
+        if self.tiled { TILE * width * (1 + 9 * TILE * depth) } else { self.slice_rows() * self.row() }
+    }
+
     fn values(&self) -> usize {
-        self.slices() * self.slice_rows() * self.row()
+        self.slices() * self.slice_values()
     }
 
     /// Bytes before its first slice.
@@ -90,7 +105,7 @@ impl LayerLayout {
             // The shuffle has the subpixel innermost in the channel; here it is outermost.
             let (c, subpixel) = (co / (self.shuffle * self.shuffle), co % (self.shuffle * self.shuffle));
             let group = subpixel * self.sub_groups + c / 4;
-            let at = self.offset + group / self.out_groups * self.slice_rows() * self.row();
+            let at = self.offset + group / self.out_groups * self.slice_values();
             (at, group % self.out_groups, c % 4)
         };
         for (co, b) in bias.iter().enumerate() {
@@ -100,6 +115,12 @@ impl LayerLayout {
         for (k, v) in weight.iter().enumerate() {
             let (co, ci, tap) = (k / 9 / self.layer.cin, k / 9 % self.layer.cin, k % 9);
             let (at, group, lane) = place(co);
+            if self.tiled {
+                let ([_, width], out) = (self.tiles(), group * 4 + lane);
+                let tile = (ci / TILE * 9 + tap) * width + out / TILE;
+                packed[at + TILE * width + tile * TILE * TILE + ci % TILE * TILE + out % TILE] = *v;
+                continue;
+            }
             // The shader walks columns of taps first: it keeps a column of pixels and slides down it.
             let row = 1 + ci / 4 * 3 + tap % 3;
             let matrix = group * 3 + tap / 3;
@@ -118,12 +139,12 @@ pub struct WeightsLayout {
 
 impl WeightsLayout {
     /// Lays layers out one after the other, each with the factor of the pixel shuffle that follows it.
-    pub fn new(layers: Vec<(Layer, usize)>) -> Self {
+    pub fn new(precision: Precision, layers: Vec<(Layer, usize)>) -> Self {
         let mut offset = 0;
         let layers = layers
             .into_iter()
             .map(|(layer, shuffle)| {
-                let layout = LayerLayout::new(layer, shuffle, offset);
+                let layout = LayerLayout::new(precision, layer, shuffle, offset);
                 offset += layout.values().next_multiple_of(ALIGN);
                 layout
             })
@@ -151,7 +172,7 @@ impl WeightsLayout {
 fn value_bytes(precision: Precision) -> usize {
     match precision {
         Precision::F32 | Precision::F16Storage => 4,
-        Precision::F16 => 2,
+        Precision::F16 | Precision::Coop8 => 2,
     }
 }
 
@@ -226,43 +247,46 @@ mod tests {
         for (cout, out_groups, slices) in
             [(3, 1, 1), (8, 2, 1), (12, 3, 1), (16, 4, 1), (24, 3, 2), (27, 4, 2), (48, 4, 3), (64, 4, 4)]
         {
-            let layout = LayerLayout::new(layer(16, cout), 1, 0);
+            let layout = LayerLayout::new(Precision::F32, layer(16, cout), 1, 0);
             assert_eq!((layout.out_groups, layout.slices()), (out_groups, slices), "{cout}");
         }
     }
 
     #[test]
     fn sixty_four_to_sixty_four_is_the_first_in_storage() {
-        for precision in Precision::ALL {
-            assert!(LayerLayout::new(layer(32, 32), 1, 0).in_uniform(precision));
-            assert!(!LayerLayout::new(layer(64, 64), 1, 0).in_uniform(precision));
+        for precision in [Precision::F32, Precision::F16] {
+            assert!(LayerLayout::new(precision, layer(32, 32), 1, 0).in_uniform(precision));
+            assert!(!LayerLayout::new(precision, layer(64, 64), 1, 0).in_uniform(precision));
         }
     }
 
     #[test]
     fn a_shuffle_puts_subpixels_outermost() {
         // 27 channels are 3 colours of 9 subpixels: each subpixel has a group of its own.
-        let layout = LayerLayout::new(layer(8, 27), 3, 0);
+        let layout = LayerLayout::new(Precision::F32, layer(8, 27), 3, 0);
         assert_eq!((layout.sub_groups, layout.out_groups, layout.slices(), layout.channels()), (1, 3, 3, 3));
-        let layout = LayerLayout::new(layer(8, 32), 2, 0);
+        let layout = LayerLayout::new(Precision::F32, layer(8, 32), 2, 0);
         assert_eq!((layout.sub_groups, layout.out_groups, layout.slices(), layout.channels()), (2, 4, 2, 8));
     }
 
     #[test]
     fn every_parameter_has_its_own_place() {
-        let layers = WeightsLayout::new(vec![(layer(3, 8), 1), (layer(8, 27), 3), (layer(8, 32), 2)]);
-        for layout in &layers.layers {
-            let (cin, cout) = (layout.layer.cin, layout.layer.cout);
-            let weight: Vec<f32> = (1..=9 * cin * cout).map(|v| v as f32).collect();
-            let bias: Vec<f32> = (1..=cout).map(|v| -(v as f32)).collect();
-            let mut packed = vec![0.0; layers.values];
-            layout.pack(&weight, &bias, &mut packed);
-            let range = layout.offset..layout.offset + layout.values();
-            let mut placed: Vec<f32> = packed[range].iter().copied().filter(|v| *v != 0.0).collect();
-            let mut all = [weight, bias].concat();
-            placed.sort_by(f32::total_cmp);
-            all.sort_by(f32::total_cmp);
-            assert_eq!(placed, all);
+        for precision in [Precision::F32, Precision::Coop8] {
+            let layers =
+                WeightsLayout::new(precision, vec![(layer(3, 8), 1), (layer(8, 27), 3), (layer(8, 32), 2)]);
+            for layout in &layers.layers {
+                let (cin, cout) = (layout.layer.cin, layout.layer.cout);
+                let weight: Vec<f32> = (1..=9 * cin * cout).map(|v| v as f32).collect();
+                let bias: Vec<f32> = (1..=cout).map(|v| -(v as f32)).collect();
+                let mut packed = vec![0.0; layers.values];
+                layout.pack(&weight, &bias, &mut packed);
+                let range = layout.offset..layout.offset + layout.values();
+                let mut placed: Vec<f32> = packed[range].iter().copied().filter(|v| *v != 0.0).collect();
+                let mut all = [weight, bias].concat();
+                placed.sort_by(f32::total_cmp);
+                all.sort_by(f32::total_cmp);
+                assert_eq!(placed, all);
+            }
         }
     }
 }

@@ -213,6 +213,27 @@ fn what_was_named_and_is_not_there_is_an_error_whatever_the_preference() {
 }
 
 #[test]
+fn a_variant_that_the_adapter_lacks_is_an_error_that_says_what_is_missing() {
+    let gpu = match Gpu::open(&AdapterChoice { allow_software: true, adapter: None }) {
+        Ok(gpu) => gpu,
+        Err(Error::NoAdapter { .. }) => return eprintln!("SKIPPED: no wgpu adapter"),
+        Err(error) => panic!("{error}"),
+    };
+    let mut lacking = 0;
+    for variant in Variant::ALL {
+        let Some(what) = gpu.lacks(variant.into()) else { continue };
+        let options = Options { variant: Some(variant), ..software() };
+        let refused = Upscaler::on(gpu.clone(), arch(), &options).map(|upscaler| upscaler.variant());
+        let Err(error @ Error::Variant { .. }) = refused else { panic!("{variant}: {refused:?}") };
+        assert!(error.to_string().ends_with(&format!("{variant}: it has no {what}")), "{error}");
+        lacking += 1;
+    }
+    if lacking == 0 {
+        eprintln!("SKIPPED: {} has every variant", gpu.name());
+    }
+}
+
+#[test]
 fn a_side_over_the_limit_is_refused() {
     for mut upscaler in upscalers() {
         assert!(frame(&mut upscaler, (2, SIDE_MAX / 2), Mode::Bicubic).is_ok());

@@ -147,6 +147,43 @@ fn upscaled(i: u32, j: u32, sub: vec2<u32>) -> vec3<f32> {
         + rows.z * line(first.x + 2, first.y, cols) + rows.w * line(first.x + 3, first.y, cols);
 }
 
+fn keep_rgb(v: vec4<f32>, i: u32, j: u32) {
+    if i < size.h && j < size.w {
+        textureStore(y, vec2(j, i) + 1u, SUB_GROUPS, v);
+    }
+}
+
+fn store(sum: vec4<f32>, group: u32, i: u32, j: u32) {
+    if group >= SUB_GROUPS * S * S || i >= size.h || j >= size.w {
+        return;
+    }
+    var v = sum;
+    if RELU {
+        v = max(v, vec4(0.0));
+    }
+    v *= SCALE;
+    if ADD {
+        v += textureLoad(add, vec2(j, i) + 1u, group, 0);
+    }
+    let sub = vec2(group / SUB_GROUPS / S, group / SUB_GROUPS % S);
+    let at = vec2(j, i) * S + sub.yx;
+    if TAIL {
+        var rgb = v.xyz + vec3(MEAN_R, MEAN_G, MEAN_B);
+        if BASE {
+            rgb += upscaled(i, j, sub);
+        }
+        // Rounded here: a store may be off by more than half a code value.
+        let codes = floor(clamp(rgb, vec3(0.0), vec3(1.0)) * 255.0 + 0.5);
+        textureStore(rgba, at, vec4(codes / 255.0, 1.0));
+    } else {
+        textureStore(y, at + 1u, group % SUB_GROUPS, v);
+        if KEEP_RGB == 2u && group == 0u {
+            keep_rgb(textureLoad(add, vec2(j, i) + 1u, SUB_GROUPS, 0), i, j);
+        }
+    }
+}
+
+// [convolution]
 // What is around one column of pixels: rows above, of and below it, of one input group at one column of taps.
 struct Strip {
     v0: vec4<Real>, v1: vec4<Real>, v2: vec4<Real>, v3: vec4<Real>, v4: vec4<Real>,
@@ -195,42 +232,6 @@ fn biased(bias: vec4<Real>) -> Sums {
     let column = vec4<f32>(bias);
     let columns = mat4x4(column, column, column, column);
     return Sums(columns, columns);
-}
-
-fn keep_rgb(v: vec4<f32>, i: u32, j: u32) {
-    if i < size.h && j < size.w {
-        textureStore(y, vec2(j, i) + 1u, SUB_GROUPS, v);
-    }
-}
-
-fn store(sum: vec4<f32>, group: u32, i: u32, j: u32) {
-    if group >= SUB_GROUPS * S * S || i >= size.h || j >= size.w {
-        return;
-    }
-    var v = sum;
-    if RELU {
-        v = max(v, vec4(0.0));
-    }
-    v *= SCALE;
-    if ADD {
-        v += textureLoad(add, vec2(j, i) + 1u, group, 0);
-    }
-    let sub = vec2(group / SUB_GROUPS / S, group / SUB_GROUPS % S);
-    let at = vec2(j, i) * S + sub.yx;
-    if TAIL {
-        var rgb = v.xyz + vec3(MEAN_R, MEAN_G, MEAN_B);
-        if BASE {
-            rgb += upscaled(i, j, sub);
-        }
-        // Rounded here: a store may be off by more than half a code value.
-        let codes = floor(clamp(rgb, vec3(0.0), vec3(1.0)) * 255.0 + 0.5);
-        textureStore(rgba, at, vec4(codes / 255.0, 1.0));
-    } else {
-        textureStore(y, at + 1u, group % SUB_GROUPS, v);
-        if KEEP_RGB == 2u && group == 0u {
-            keep_rgb(textureLoad(add, vec2(j, i) + 1u, SUB_GROUPS, 0), i, j);
-        }
-    }
 }
 
 fn store_column(sums: Sums, group: u32, i: u32, j: u32) {
@@ -337,3 +338,4 @@ fn main(
         store_column(a3, first + 3u, i, j);
     }
 }
+// [convolution end]
