@@ -56,7 +56,7 @@ struct Cli {
     /// Which adapter: its number, or a part of its name.
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// How the GPU computes: f32 or f16-storage; by default the fastest that is right.
+    /// How the GPU computes: f32, f16-storage, f16 or coop8; by default the fastest that is right.
     #[arg(long, value_name = "VARIANT")]
     shader_variant: Option<hone_runtime::Variant>,
     /// Show every frame, however late, instead of keeping up with the camera.
