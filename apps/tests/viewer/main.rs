@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::path::Path;
