@@ -65,17 +65,20 @@ fn with_f16(source: &str) -> String {
     format!("enable f16;\n{}", with_part(&halved(source), "sums", sums))
 }
 
-/// With another part between `// [name]` and `// [name end]`.
+/// With another part between the lines `// [name]` and `// [name end]`.
+///
+/// # Panics
+/// If there is no such part.
 fn with_part(source: &str, name: &str, part: &str) -> String {
-    let (begin, end) = (format!("// [{name}]\n"), format!("// [{name} end]\n"));
-    match source.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1))) {
-        Some((before, after)) => [before, part, after].concat(),
-        None => source.to_owned(),
-    }
+    let split = source.split_once(&format!("// [{name}]")).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(&format!("// [{name} end]"))?;
+        Some([before, part, after].concat())
+    });
+    split.expect("the part is marked")
 }
 
-/// Where the part of a shader begins that adds up; one without it computes nothing in less than 32 bits.
-const SUMS: &str = "// [sums]\n";
+/// Begins the part of a shader that adds up; one without it computes nothing in less than 32 bits.
+const SUMS: &str = "// [sums]";
 
 /// With activations in 16 bits: of the storage textures, they alone are arrays.
 fn halved(source: &str) -> String {

@@ -151,10 +151,11 @@ fn time(gpu: &Gpu, arch: Arch, kernel: Kernel) -> Result<Option<f64>, Error> {
 /// What a choice holds for: adapter, driver, network and shaders.
 fn key(gpu: &Gpu, arch: Arch) -> String {
     let info = gpu.adapter().get_info();
-    let sources = SHADERS.iter().flat_map(|shader| shader.source.bytes());
+    let sources = SHADERS.iter().flat_map(|shader| Precision::ALL.map(|precision| shader.of(precision)));
     // FNV-1a
-    let hash = sources.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    let hash = sources.fold(0xcbf2_9ce4_8422_2325_u64, |hash, source| {
+        let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        source.bytes().fold(hash, step)
     });
     format!("{} | {} {} | {arch} | {hash:016x}", gpu.name(), info.driver, info.driver_info)
         .replace(['\n', '\t'], " ")

@@ -1,5 +1,5 @@
-// coop8: tiles of 8 pixels by 8 input channels times tiles of 8 input by 8 output channels, in f16, added up in f32. A workgroup
-// is one subgroup and computes 16x4 pixels of OUT_GROUPS*4 channels.
+// coop8: tiles of 8 pixels by 8 input channels times tiles of 8 input by 8 output channels, in f16, added up in f32.
+// Launch  grid (ceil(W/16), ceil(H/4), slices)  workgroup one subgroup, 16x4 pixels of OUT_GROUPS*4 channels  shared 5824 B
 override SUBGROUP: u32; // threads in a subgroup
 
 alias Pixels = coop_mat8x8<f16, A>;
@@ -23,6 +23,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let biases = wid.z * 8u * width * (1u + 72u * depth);
     var at = biases + 8u * width;
 
+    // Of each row, half of its pixels, half of the channels.
     var c000: Products;
     var c001: Products;
     var c010: Products;
