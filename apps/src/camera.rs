@@ -126,37 +126,44 @@ impl Camera {
     /// [`Error::Patch`].
     pub fn patch(&mut self, purpose: Purpose) -> Result<Option<(i64, Vec<u8>)>, Error> {
         let Some((source, decoded)) = &self.newest else { return Ok(None) };
-        let s = self.config.scale;
-        // The LR grid covers the source only where it is a whole number of LR pixels.
-        let width = decoded.image.width().min(source.image.width() / s as u32);
-        let height = decoded.image.height().min(source.image.height() / s as u32);
-        let side = u32::from(patch::lr_side(purpose, s)).min(width.min(height) / 2 * 2) as u16;
-        if side < patch::LR_SIDE_MIN {
-            return Ok(None);
-        }
-        let mut even = |range: u32| (self.rng.below(range as usize / 2 + 1) * 2) as u16;
-        let mut worst: Option<(f64, Place)> = None;
-        let candidates = if purpose == Purpose::Learn { CANDIDATES } else { 1 };
-        for _ in 0..candidates {
-            let place = Place {
-                y: even(height - u32::from(side)),
-                x: even(width - u32::from(side)),
-                h: side,
-                w: side,
-            };
-            let error = error(source, decoded, place, s);
-            if worst.is_none_or(|(most, _)| error > most) {
-                worst = Some((error, place));
-            }
-        }
-        let Some((error, place)) = worst else { return Ok(None) };
-        let pixels = usize::from(side).pow(2) * s * s;
-        if purpose == Purpose::Learn && error < ERROR_MIN * pixels as f64 {
-            return Ok(None);
-        }
-        let hr = patch::hr_rgb8(source, place, s);
-        Ok(Some((source.pts_us, patch::encode(place, purpose, &hr, s, self.config.patch_quality)?)))
+        Ok(cut(source, decoded, purpose, self.config.scale, self.config.patch_quality, &mut self.rng)?)
     }
+}
+
+/// The message for one patch of `source`, whose LR picture viewers see as `decoded`; None as for [`Camera::patch`].
+pub(crate) fn cut(
+    source: &Frame,
+    decoded: &Frame,
+    purpose: Purpose,
+    s: usize,
+    quality: u8,
+    rng: &mut Rng,
+) -> Result<Option<(i64, Vec<u8>)>, PatchError> {
+    // The LR grid covers the source only where it is a whole number of LR pixels.
+    let width = decoded.image.width().min(source.image.width() / s as u32);
+    let height = decoded.image.height().min(source.image.height() / s as u32);
+    let side = u32::from(patch::lr_side(purpose, s)).min(width.min(height) / 2 * 2) as u16;
+    if side < patch::LR_SIDE_MIN {
+        return Ok(None);
+    }
+    let mut even = |range: u32| (rng.below(range as usize / 2 + 1) * 2) as u16;
+    let mut worst: Option<(f64, Place)> = None;
+    let candidates = if purpose == Purpose::Learn { CANDIDATES } else { 1 };
+    for _ in 0..candidates {
+        let place =
+            Place { y: even(height - u32::from(side)), x: even(width - u32::from(side)), h: side, w: side };
+        let error = error(source, decoded, place, s);
+        if worst.is_none_or(|(most, _)| error > most) {
+            worst = Some((error, place));
+        }
+    }
+    let Some((error, place)) = worst else { return Ok(None) };
+    let pixels = usize::from(side).pow(2) * s * s;
+    if purpose == Purpose::Learn && error < ERROR_MIN * pixels as f64 {
+        return Ok(None);
+    }
+    let hr = patch::hr_rgb8(source, place, s);
+    Ok(Some((source.pts_us, patch::encode(place, purpose, &hr, s, quality)?)))
 }
 
 /// Squared luma error at `place` of the decoded LR picture, each pixel repeated s by s times: cheap, and where it

@@ -26,6 +26,7 @@ use crate::report::{Backends, FrameRow, Report, Run};
 use crate::screen::Screen;
 use crate::sender::{self, Pace, Plan, Rate, STOP_POLL};
 use crate::server::{self, Watch};
+use crate::uplink::Uplink;
 use crate::viewer::{self, Format, Monitor, Shown, Sink, Stream};
 
 /// The bundled clip: see `assets/LICENSES.md`.
@@ -96,7 +97,12 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     let (slowdown, viewer_name) = choose_slowdown(&options, &plan, &info, arch)?;
     announce(&options, &plan, &info, arch, slowdown, &trainer_name, &viewer_name);
 
-    let loopback = EndpointConfig { bind: ([127, 0, 0, 1], 0).into(), ..EndpointConfig::default() };
+    let loopback = EndpointConfig {
+        bind: ([127, 0, 0, 1], 0).into(),
+        // There is no link to lose, but a machine that is busy for seconds.
+        idle_timeout_ms: 30_000,
+        ..EndpointConfig::default()
+    };
     let server_config = EndpointConfig { certificate: Certificate::Dev, ..loopback.clone() };
     let server = Arc::new(Server::bind(&server_config).await?);
     let address = server.local_addr().to_string();
@@ -113,24 +119,25 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
         viewer::Options { target: options.device.into(), every_frame: true, ..Default::default() };
     let (monitor, never) = (Arc::new(Monitor::default()), Arc::new(AtomicBool::new(false)));
     let viewing = async {
-        let result = viewer::run(&viewer_client, STREAM, viewer_options, sink, &monitor, &never).await;
+        let result = viewer::run(viewer_client, STREAM, viewer_options, sink, &monitor, &never).await;
         // The sender must not wait for a viewer that is gone.
         shared.stop.store(true, Ordering::Relaxed);
         result
     };
 
     let sender_client = Client::connect(&client_config, &address).await?;
+    let mut uplink = Uplink::new(sender_client, None, STREAM, plan.catalog().to_json().into())?;
     let sending = tokio::task::spawn_blocking({
         let shared = shared.clone();
         move || {
             let mut pace = Slowed { start: None, slowdown, shared: shared.clone() };
-            let sent = sender::run(&sender_client, STREAM, source.as_mut(), &plan, &mut pace);
-            (sender_client, sent)
+            let sent = sender::run(&mut uplink, source.as_mut(), &plan, &mut pace);
+            (uplink, sent)
         }
     });
     let sending = async {
-        let (client, sent) = sending.await?;
-        client.close().await;
+        let (uplink, sent) = sending.await?;
+        uplink.close().await;
         sent
     };
     let progress = tokio::spawn(progress(shared.clone(), info, slowdown));
@@ -175,6 +182,8 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     drop(state);
     let report = Report::new(&run, &rows);
     write(&options.out.join("report.json"), serde_json::to_string_pretty(&report)?.as_bytes())?;
+    let frames: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    write(&options.out.join("frames.jsonl"), (frames.join("\n") + "\n").as_bytes())?;
     write(&options.out.join("report.html"), page::render(&report, &rows, &crops)?.as_bytes())?;
     Ok(report)
 }
@@ -435,8 +444,15 @@ impl Sink for Measure {
             Mode::Bicubic => hone,
         };
         let t_s = pts_us as f64 / 1e6;
-        let latency_ms = (now - captured).as_secs_f64() * 1e3;
-        self.rows.push(FrameRow { t_s, bicubic, hone, plain: hone, latency_ms });
+        self.rows.push(FrameRow {
+            t_s,
+            quantiser: shown.frame.quantiser,
+            version: screen.held().version(),
+            bicubic,
+            hone,
+            plain: hone,
+            latency_ms: (now - captured).as_secs_f64() * 1e3,
+        });
         if t_s >= self.next_crop_s && shown.mode == Mode::Network {
             self.next_crop_s = 1.8 * t_s;
             self.crops.push(crop(t_s, &truth, &self.bicubic, shown.rgba, self.plan.hr));

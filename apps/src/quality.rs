@@ -2,6 +2,7 @@
 
 use hone_media::frame::Frame;
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::picture;
 
@@ -9,7 +10,7 @@ use crate::picture;
 const PSNR_MAX_DB: f64 = 60.0;
 
 /// One frame's quality.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Quality {
     /// Luma, dB.
     pub psnr_y_db: f64,

@@ -14,14 +14,16 @@ pub const WORSE_DB: f64 = 0.01;
 pub struct FrameRow {
     /// Media time, seconds.
     pub t_s: f64,
+    /// How coarsely H.264 coded it, 0 to 51.
+    pub quantiser: Option<u8>,
+    /// Model version that the viewer held.
+    pub version: u64,
     /// Bicubic on the decoded LR.
-    #[serde(skip)]
     pub bicubic: Quality,
     /// What the viewer showed.
-    #[serde(skip)]
     pub hone: Quality,
     /// Plain H.264 with the same bits.
-    #[serde(skip)]
+    #[serde(rename = "plain_h264")]
     pub plain: Quality,
     /// From capture to shown, milliseconds.
     pub latency_ms: f64,
@@ -255,7 +257,8 @@ mod tests {
                     0.6
                 };
                 let (bicubic, hone, plain) = (quality(30.0), quality(30.0 + gain), quality(29.0));
-                FrameRow { t_s: f64::from(i) / 10.0, bicubic, hone, plain, latency_ms: f64::from(i) }
+                let (t_s, latency_ms) = (f64::from(i) / 10.0, f64::from(i));
+                FrameRow { t_s, quantiser: None, version: 0, bicubic, hone, plain, latency_ms }
             })
             .collect();
         let run = Run {

@@ -1,6 +1,6 @@
 //! Cuts and fades, found on the decoded stream.
 
-use hone_media::cut::{Cuts, difference};
+use hone_media::cut::{CHANGE_MIN, Cuts, difference};
 use hone_media::frame::I420;
 
 /// How long the light must stay within [`LIGHT_CHANGE`] for a scene to count as settled, microseconds.
@@ -10,9 +10,9 @@ const SETTLE_MAX_US: i64 = 4_000_000;
 /// Mean luma, code values: a fade moves it by more.
 const LIGHT_CHANGE: f32 = 8.0;
 
-/// A settled picture whose cells differ from those at that time by so many code values in the mean shows something
-/// else, however slowly it came,
-const DRIFT: f32 = 12.0;
+/// A settled picture whose cells differ from those at that time by as much as a cut changes them shows something else,
+/// however slowly it came,
+const DRIFT: f32 = CHANGE_MIN;
 /// unless a frame or two bring so much all the time.
 const DRIFT_OVER_USUAL: f32 = 8.0;
 

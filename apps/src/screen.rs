@@ -102,13 +102,17 @@ impl Screen {
         self.upscaler.pass_times()
     }
 
-    /// Takes a model update; the weights change between two frames.
+    /// Takes a model update; the weights change between two frames. What is older than the weights in force, as the
+    /// first updates of a group are after a broken connection, changes nothing.
     ///
     /// # Errors
     /// [`Error`]: the weights in force stay, the next snapshot heals.
     pub fn update(&mut self, bytes: &[u8]) -> Result<Header, Error> {
-        let next = update::apply(&self.held, bytes)?;
         let header = update::header(bytes)?;
+        if header.version <= self.held.version() && header.arch_id == self.held.arch().id() {
+            return Ok(Header { version: self.held.version(), gain_db: self.gain_db, ..header });
+        }
+        let next = update::apply(&self.held, bytes)?;
         self.upscaler.set_weights(&next.weights())?;
         self.held = next;
         self.gain_db = header.gain_db;

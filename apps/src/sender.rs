@@ -11,10 +11,10 @@ use hone_media::scale::downscale;
 use hone_media::source::{Info, Source};
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
 use hone_transport::pacer::{self, Pacer};
-use hone_transport::{Client, Track};
 
 use crate::camera::{self, Camera};
 use crate::patch::Purpose;
+use crate::uplink::{Link, Uplink};
 
 /// Share of the uplink that patches take where the total is given. Patches are paid in video bits: few, then.
 const PATCH_SHARE: f64 = 0.07;
@@ -22,13 +22,10 @@ const PATCH_SHARE: f64 = 0.07;
 const PATCH_START_S: f64 = 2.0;
 /// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
 /// up with, not how long it waits.
-const GOP_S: f64 = 4.0;
+pub const GOP_S: f64 = 4.0;
 /// One patch in so many is to learn from, the others are to judge by: they are smaller, and many are needed for a
 /// verdict.
-const PATCHES_PER_LEARN: u64 = 3;
-/// A group is a stream on the wire: few enough that one bounds nothing, short enough to let go of.
-const PATCHES_PER_GROUP: u64 = 16;
-
+pub(crate) const PATCHES_PER_LEARN: u64 = 3;
 /// Patches leave at most so many times faster than their share: a large one must not crowd the video out.
 const PATCH_BURST: f64 = 4.0;
 
@@ -58,6 +55,8 @@ pub struct Plan {
     pub patch_kbps: f64,
     /// Colour tags of the source.
     pub colour: hone_media::frame::Colour,
+    /// Seconds between keyframes.
+    pub keyframe_interval_s: f64,
 }
 
 impl Plan {
@@ -99,17 +98,19 @@ impl Plan {
             video_kbps,
             patch_kbps,
             colour: info.colour,
+            keyframe_interval_s: GOP_S,
         })
     }
 
     /// Settings of an encoder for a picture of this size at this rate, keyframes as the stream has them.
     pub fn encode(&self, (width, height): (u32, u32), kbps: f64) -> encode::Config {
-        let gop_frames = (GOP_S * self.fps).round().max(1.0) as u32;
+        let gop_frames = (self.keyframe_interval_s * self.fps).round().max(1.0) as u32;
         let config = encode::Config::new(width, height, self.fps, kbps.round() as u32);
         encode::Config { gop_frames, colour: self.colour, ..config }
     }
 
-    fn catalog(&self) -> Catalog {
+    /// The stream, as it is told to the server; media time 0 is now.
+    pub fn catalog(&self) -> Catalog {
         let (name, range) = tags(self.colour);
         let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let rendition = Rendition {
@@ -192,6 +193,15 @@ impl RealTime {
     }
 }
 
+/// The pace of a source that is live itself: no frame waits, until `stop` is set.
+pub struct AsItComes(pub Arc<AtomicBool>);
+
+impl Pace for AsItComes {
+    fn wait(&mut self, _pts_us: i64) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// How often a wait looks whether it should end.
 pub const STOP_POLL: Duration = Duration::from_millis(50);
 
@@ -215,6 +225,8 @@ impl Pace for RealTime {
 pub struct Sent {
     /// Frames.
     pub frames: u64,
+    /// Frames that came while there was no link.
+    pub passed_by: u64,
     /// Bytes of video.
     pub video_bytes: u64,
     /// Patches.
@@ -223,23 +235,13 @@ pub struct Sent {
     pub patch_bytes: u64,
 }
 
-/// Sends `source` as broadcast `name` until it ends or `pace` stops it. Blocks: call it on a thread of its own.
+/// Sends `source` over `uplink` until it ends or `pace` stops it. Blocks: call it on a thread of its own.
+///
+/// While there is no link, frames pass by.
 ///
 /// # Errors
 /// What the source, the codecs or the connection say.
-pub fn run(
-    client: &Client,
-    name: &str,
-    source: &mut dyn Source,
-    plan: &Plan,
-    pace: &mut dyn Pace,
-) -> Result<Sent> {
-    let mut publisher = client.publish(name, &[Track::Catalog, Track::Video, Track::Patches])?;
-    let mut catalog = publisher.track(Track::Catalog)?;
-    let mut video = publisher.track(Track::Video)?;
-    let mut patches = publisher.track(Track::Patches)?;
-    catalog.write(true, 0, plan.catalog().to_json().into())?;
-
+pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut dyn Pace) -> Result<Sent> {
     let mut camera = Camera::new(camera::Config {
         scale: plan.scale as usize,
         encode: plan.encode(plan.lr, plan.video_kbps),
@@ -247,8 +249,10 @@ pub fn run(
         seed: 1,
     })?;
     let start = Instant::now();
-    let rate_max = (PATCH_BURST * plan.patch_kbps * 125.0).max(pacer::Config::default().rate_min);
-    let mut pacer = Pacer::new(Duration::ZERO, pacer::Config { rate_max, ..pacer::Config::default() });
+    let rate = |patches: f64| (plan.video_kbps + patches * plan.patch_kbps) * 125.0;
+    let rates = pacer::Config { rate_start: rate(1.0), rate_max: rate(PATCH_BURST), ..Default::default() };
+    let new_pacer = |now| Pacer::new(now, rates);
+    let mut pacer = new_pacer(Duration::ZERO);
     let mut sent = Sent::default();
     // Patches are paid out of media time, so that a slowed clock sends no more of them.
     let (mut credit_bytes, mut last_pts_us) = (PATCH_START_S * plan.patch_kbps * 125.0, None);
@@ -256,18 +260,31 @@ pub fn run(
         if !pace.wait(frame.pts_us) {
             break;
         }
+        let link = uplink.link()?;
+        if link == Link::Down {
+            sent.passed_by += 1;
+            last_pts_us = Some(frame.pts_us);
+            continue;
+        }
+        let now = start.elapsed();
+        if link == Link::Fresh {
+            pacer = new_pacer(now);
+        }
         let frame = fit(frame, plan.hr, plan.scale).context("the source changed its size")?;
         pace.captured(&frame);
-        let packet = camera.frame(&frame, false)?;
+        let packet = camera.frame(&frame, link == Link::Fresh)?;
         sent.frames += 1;
         sent.video_bytes += packet.data.len() as u64;
-        video.write(packet.keyframe, packet.pts_us, packet.data.into())?;
+        pacer.spend_on_video(packet.data.len() as u64);
+        uplink.video(packet)?;
 
         let since_us =
             last_pts_us.replace(frame.pts_us).map_or(0, |last| frame.pts_us - last).clamp(0, 1_000_000);
         credit_bytes += plan.patch_kbps * 125.0 * since_us as f64 / 1e6;
-        let stats = client.stats();
-        pacer.on_rtt(start.elapsed(), stats.rtt, stats.min_rtt);
+        if let Some(stats) = uplink.stats() {
+            pacer.on_sent(now, uplink.written(), stats.bytes_sent);
+            pacer.on_rtt(now, stats.rtt, stats.min_rtt);
+        }
         while camera.settled() && credit_bytes > 0.0 && pacer.budget(start.elapsed()) > 0 {
             let Some((pts_us, message)) =
                 camera.patch(if sent.patches.is_multiple_of(PATCHES_PER_LEARN) {
@@ -283,7 +300,7 @@ pub fn run(
             credit_bytes -= bytes as f64;
             sent.patches += 1;
             sent.patch_bytes += bytes;
-            patches.write((sent.patches - 1).is_multiple_of(PATCHES_PER_GROUP), pts_us, message.into())?;
+            uplink.patch(pts_us, message)?;
         }
         tracing::trace!(
             pts_us = frame.pts_us,
@@ -294,6 +311,7 @@ pub fn run(
     }
     tracing::info!(
         frames = sent.frames,
+        passed_by = sent.passed_by,
         video_bytes = sent.video_bytes,
         patches = sent.patches,
         "stream ended"
@@ -309,7 +327,7 @@ mod tests {
 
     fn info(width: u32, height: u32) -> Info {
         let colour = Colour::guess(height);
-        Info { width, height, fps: 25.0, duration_us: None, colour, has_audio: false }
+        Info { width, height, fps: 25.0, duration_us: None, colour, has_audio: false, live: false }
     }
 
     #[test]

@@ -48,6 +48,11 @@ fn complete(folder: &Path, report: &Value, lr: (u32, u32), hr: (u32, u32), frame
     assert_eq!((shown, times.len()), (hr, frames));
     let (streamed, raw_times) = common::read(&folder.join("out/lr.mp4"));
     assert_eq!((streamed, raw_times), (lr, times));
+    let rows = std::fs::read_to_string(folder.join("out/frames.jsonl")).unwrap();
+    let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    let gains = rows.iter().map(|row| number(row, "/hone/psnr_y_db") - number(row, "/bicubic/psnr_y_db"));
+    assert_eq!(rows.len(), frames);
+    assert!((gains.sum::<f64>() / frames as f64 - number(report, "/gain_db")).abs() < 1e-9);
     let page = std::fs::read_to_string(folder.join("out/report.html")).unwrap();
     assert!(page.starts_with("<!doctype html>") && !page.contains("\"http"), "one file that needs no other");
 }

@@ -102,8 +102,7 @@ impl Drop for Display {
 /// A server, a clip to send, and how senders and viewers find the server.
 fn server(folder: &Path) -> (Process, [String; 4]) {
     common::clip(&folder.join("clip.mp4"), (256, 144), 50, 25.0);
-    let settings =
-        "[endpoint]\nbind = \"127.0.0.1:0\"\n[trainer]\nbackend = \"cpu\"\nblocks = 1\nfeatures = 8\n";
+    let settings = "[endpoint]\nbind = \"127.0.0.1:0\"\ncertificate = \"dev\"\n[trainer]\nbackend = \"cpu\"\nblocks = 1\nfeatures = 8\n";
     std::fs::write(folder.join("server.toml"), settings).unwrap();
     let mut server = Process::start(folder, "server", SERVER, &["--config", "server.toml"]);
     let address = server.line("listening on ");
@@ -198,7 +197,8 @@ fn the_divider_is_dragged_between_bicubic_and_the_network() {
     let Some(display) = Display::open() else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let mut server = Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0"]);
+    let mut server =
+        Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0", "--dev-certificate"]);
     let address = server.line("listening on ");
     let hash = server.line("certificate for development, pin it: ");
     let to = ["--server", &address, "--pin", &hash];

@@ -7,7 +7,7 @@ const GRID: (usize, usize) = (16, 9);
 /// So many pixels of a cell, each way, are looked at.
 const SAMPLES: usize = 12;
 /// A cut changes the cells by at least so many code values in the mean,
-const CHANGE_MIN: f32 = 10.0;
+pub const CHANGE_MIN: f32 = 10.0;
 /// and by so many times the change that was usual before it: a fast pan is no cut.
 const CHANGE_OVER_USUAL: f32 = 4.0;
 /// Weight of the newest frame in what is usual.

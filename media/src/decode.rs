@@ -219,6 +219,14 @@ impl Holds {
     }
 }
 
+/// The codec of a keyframe as RFC 6381 writes it, such as `avc1.64001f`; None without a parameter set.
+#[must_use]
+pub fn codec_name(annex_b: &[u8]) -> Option<String> {
+    let sps = nal::units(annex_b).find(|unit| nal::kind(unit) == nal::SPS)?;
+    let [profile, constraints, level] = sps.get(1..4)?.try_into().ok()?;
+    Some(format!("avc1.{profile:02x}{constraints:02x}{level:02x}"))
+}
+
 fn codec() -> Result<openh264::decoder::Decoder, Error> {
     let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
     openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config)

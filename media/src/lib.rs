@@ -1,4 +1,4 @@
-//! Sources and codecs: MP4 files, H.264, scaling, colour tags, recording, patch images.
+//! Sources and codecs: MP4 files, cameras, H.264, scaling, colour tags, recording, patch images.
 //!
 //! Everything that parses bytes from outside lives here. The rules: every size is checked against a named
 //! limit of [`limits`] before memory is taken for it, every malformed input is an error value, and only
@@ -16,6 +16,8 @@ mod mp4;
 mod nal;
 mod quantiser;
 pub mod record;
+pub mod rtsp;
 pub mod scale;
 pub mod source;
 mod sps;
+pub mod webcam;

@@ -1,15 +1,25 @@
-//! Where frames come from: MP4 files, and a way to repeat or shorten any source.
+//! Where frames come from: files, pipes, cameras, a test pattern; and ways to repeat, thin out or read ahead of
+//! any of them.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
-use std::path::Path;
-
-use crate::decode::{self, Decoder};
+use crate::decode;
 use crate::frame::{Colour, Frame};
-use crate::mp4::movie::{self, Track};
+
+mod ahead;
+mod looped;
+mod mp4;
+mod pattern;
+mod rtsp;
+mod thinned;
+pub mod y4m;
 
 pub use crate::mp4::Error as Mp4Error;
+pub use ahead::{Ahead, WhenFull};
+pub use looped::Looped;
+pub use mp4::Mp4Source;
+pub use pattern::Pattern;
+pub use rtsp::RtspSource;
+pub use thinned::Thinned;
+pub use y4m::Y4mSource;
 
 /// What is known of a source before its first frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,9 +36,11 @@ pub struct Info {
     pub colour: Colour,
     /// Whether there is an audio track, which this crate does not read.
     pub has_audio: bool,
+    /// Whether frames come when they are captured, and wait for nobody.
+    pub live: bool,
 }
 
-/// Why a source gave no frame. Each is one line that begins with the name of the file.
+/// Why a source gave no frame. Each is one line that begins with the name of the source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -45,6 +57,30 @@ pub enum Error {
         name: String,
         /// What is wrong with it.
         source: Mp4Error,
+    },
+    /// The y4m stream cannot be used.
+    #[error("{name}: {source}")]
+    Y4m {
+        /// Name of the source.
+        name: String,
+        /// What is wrong with it.
+        source: y4m::Error,
+    },
+    /// The camera gives no video.
+    #[error("{name}: {source}")]
+    Camera {
+        /// Address of the camera.
+        name: String,
+        /// What is wrong with it.
+        source: crate::rtsp::Error,
+    },
+    /// The webcam gives no pictures.
+    #[error("{name} {source}")]
+    Webcam {
+        /// Path of the device.
+        name: String,
+        /// What is wrong with it.
+        source: crate::webcam::Error,
     },
     /// Its video cannot be decoded.
     #[error("{name}: {source}")]
@@ -63,6 +99,14 @@ pub enum Error {
         from: (u32, u32),
         /// Width and height of the new frame.
         to: (u32, u32),
+    },
+    /// A start offset at or behind the last frame.
+    #[error("{name}: nothing is left {start_us} us into it; start earlier")]
+    PastEnd {
+        /// Name of the source.
+        name: String,
+        /// Where to start, in microseconds.
+        start_us: i64,
     },
     /// A loop over nothing.
     #[error("{name}: cannot repeat a source without frames or duration")]
@@ -90,241 +134,5 @@ impl<S: Source + ?Sized> Source for Box<S> {
     }
     fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
         (**self).next_frame()
-    }
-}
-
-trait ReadSeek: Read + Seek + Send {}
-impl<T: Read + Seek + Send> ReadSeek for T {}
-
-/// The H.264 track of an MP4 file, decoded frame by frame as asked for.
-///
-/// The first frame has time zero. A rotation in the track header is not applied: frames come as coded.
-pub struct Mp4Source {
-    name: String,
-    file: Box<dyn ReadSeek>,
-    track: Track,
-    next_sample: usize,
-    decoder: Decoder,
-    decoded: VecDeque<Frame>,
-    last_us: i64,
-    info: Info,
-    /// Reused buffers: a sample as stored, and as Annex B.
-    sample: Vec<u8>,
-    annex_b: Vec<u8>,
-}
-
-impl Mp4Source {
-    /// Opens a file and decodes its first frame, so that everything that rules it out is found here.
-    ///
-    /// # Errors
-    /// [`Error`], one line that names the file and says what to do.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let name = path.display().to_string();
-        let opened = File::open(path).and_then(|file| {
-            if file.metadata()?.is_dir() { Err(std::io::ErrorKind::IsADirectory.into()) } else { Ok(file) }
-        });
-        match opened {
-            Ok(file) => Self::new(name, Box::new(BufReader::new(file))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::Missing { name }),
-            Err(error) => Err(Error::Mp4 { name, source: error.into() }),
-        }
-    }
-
-    /// Reads a file held in memory, such as one embedded in the program; `name` stands for it in errors.
-    ///
-    /// # Errors
-    /// As [`Mp4Source::open`].
-    pub fn from_bytes(
-        name: impl Into<String>,
-        bytes: impl AsRef<[u8]> + Send + 'static,
-    ) -> Result<Self, Error> {
-        Self::new(name.into(), Box::new(Cursor::new(bytes)))
-    }
-
-    fn new(name: String, mut file: Box<dyn ReadSeek>) -> Result<Self, Error> {
-        let track = match movie::open(&mut file) {
-            Ok(track) => track,
-            Err(source) => return Err(Error::Mp4 { name, source }),
-        };
-        let decoder = match Decoder::new(decode::Limits::default()) {
-            Ok(decoder) => decoder,
-            Err(source) => return Err(Error::Decode { name, source }),
-        };
-        let (fps, duration_us) = timing(&track);
-        let mut source = Self {
-            name,
-            file,
-            track,
-            next_sample: 0,
-            decoder,
-            decoded: VecDeque::new(),
-            last_us: i64::MIN,
-            info: Info {
-                width: 0,
-                height: 0,
-                fps,
-                duration_us: Some(duration_us),
-                colour: Colour::guess(0),
-                has_audio: false,
-            },
-            sample: Vec::new(),
-            annex_b: Vec::new(),
-        };
-        source.decode_more()?;
-        let Some(first) = source.decoded.front() else {
-            return Err(Error::Mp4 { name: source.name, source: Mp4Error::Empty });
-        };
-        source.info.width = first.image.width();
-        source.info.height = first.image.height();
-        source.info.colour = first.colour;
-        source.info.has_audio = source.track.has_audio;
-        Ok(source)
-    }
-
-    /// Decodes until a frame that is shown comes out, or the track ends.
-    fn decode_more(&mut self) -> Result<(), Error> {
-        while self.decoded.is_empty() && self.next_sample <= self.track.samples.len() {
-            let frames = match self.track.samples.get(self.next_sample).copied() {
-                Some(sample) => {
-                    let pts_us = micros(sample.pts - self.track.start, self.track.timescale);
-                    self.read_sample(sample.offset, sample.size, self.next_sample == 0)
-                        .map_err(|source| Error::Mp4 { name: self.name.clone(), source })?;
-                    self.decoder.decode(&self.annex_b, pts_us)
-                }
-                None => self.decoder.flush(),
-            };
-            let frames = frames.map_err(|source| Error::Decode { name: self.name.clone(), source })?;
-            self.next_sample += 1;
-            let end_us = micros(self.track.end.saturating_sub(self.track.start), self.track.timescale);
-            self.decoded.extend(frames.into_iter().filter(|frame| (0..end_us).contains(&frame.pts_us)));
-        }
-        Ok(())
-    }
-
-    /// Reads a sample into `annex_b`, behind the track's parameter sets if it is the first.
-    fn read_sample(&mut self, offset: u64, size: u32, first: bool) -> Result<(), Mp4Error> {
-        self.sample.resize(size as usize, 0);
-        self.file.seek(SeekFrom::Start(offset))?;
-        self.file.read_exact(&mut self.sample)?;
-        self.annex_b.clear();
-        if first {
-            self.annex_b.extend_from_slice(&self.track.configuration.parameter_sets);
-        }
-        self.track.configuration.push_annex_b(&mut self.annex_b, &self.sample)
-    }
-}
-
-impl Source for Mp4Source {
-    fn info(&self) -> &Info {
-        &self.info
-    }
-
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
-        loop {
-            self.decode_more()?;
-            let Some(frame) = self.decoded.pop_front() else { return Ok(None) };
-            let (from, to) =
-                ((self.info.width, self.info.height), (frame.image.width(), frame.image.height()));
-            if from != to {
-                return Err(Error::SizeChanged { name: self.name.clone(), from, to });
-            }
-            // Two frames at one time, or out of order, are a muxer's fault; the later one is left out.
-            if frame.pts_us > self.last_us {
-                self.last_us = frame.pts_us;
-                return Ok(Some(frame));
-            }
-            tracing::debug!(pts_us = frame.pts_us, last_us = self.last_us, "frame out of order left out");
-        }
-    }
-}
-
-/// Track time to microseconds, rounded to nearest.
-fn micros(ticks: i64, timescale: u32) -> i64 {
-    let (ticks, timescale) = (i128::from(ticks), i128::from(timescale));
-    let rounded = (ticks * 1_000_000 + timescale / 2).div_euclid(timescale);
-    i64::try_from(rounded).unwrap_or(if rounded < 0 { i64::MIN } else { i64::MAX })
-}
-
-/// Mean frame rate and duration in microseconds of what a track shows.
-fn timing(track: &Track) -> (f64, i64) {
-    let shown = track.samples.iter().filter(|sample| (track.start..track.end).contains(&sample.pts));
-    let (mut count, mut first, mut last) = (0_i64, i64::MAX, (i64::MIN, 0));
-    for sample in shown {
-        count += 1;
-        first = first.min(sample.pts);
-        last = last.max((sample.pts, sample.duration));
-    }
-    let span_us = if count > 0 { micros(last.0.saturating_sub(first), track.timescale) } else { 0 };
-    let last_us = micros(i64::from(last.1), track.timescale);
-    #[expect(clippy::cast_precision_loss, reason = "a mean")]
-    let fps = match (count, span_us, last_us) {
-        (2.., 1.., _) => (count - 1) as f64 * 1e6 / span_us as f64,
-        (_, _, 1..) => 1e6 / last_us as f64,
-        _ => FALLBACK_FPS,
-    };
-    (fps, span_us.saturating_add(last_us))
-}
-
-/// Frame rate of a file that says nothing about time.
-const FALLBACK_FPS: f64 = 25.0;
-
-/// Repeats or shortens a source to a given duration.
-///
-/// Each round is shifted by the rounds before it, so that times grow strictly and the interval across the
-/// seam is the source's own last frame duration.
-pub struct Looped<S, F> {
-    open: F,
-    source: S,
-    info: Info,
-    total_us: i64,
-    shift_us: i64,
-    given_in_round: u64,
-}
-
-impl<S: Source, F: FnMut() -> Result<S, Error> + Send> Looped<S, F> {
-    /// Repeats what `open` gives for `total_us` microseconds of media time; each round opens it anew.
-    ///
-    /// # Errors
-    /// What `open` returns, or [`Error::Nothing`] for a source of no or unknown duration.
-    pub fn new(mut open: F, total_us: i64) -> Result<Self, Error> {
-        let source = open()?;
-        let info = Info { duration_us: Some(total_us), ..*source.info() };
-        if source.info().duration_us.is_none_or(|duration_us| duration_us <= 0) {
-            return Err(Error::Nothing { name: "loop".into() });
-        }
-        Ok(Self { open, source, info, total_us, shift_us: 0, given_in_round: 0 })
-    }
-}
-
-impl<S: Source, F: FnMut() -> Result<S, Error> + Send> Source for Looped<S, F> {
-    fn info(&self) -> &Info {
-        &self.info
-    }
-
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
-        loop {
-            if self.shift_us >= self.total_us {
-                return Ok(None);
-            }
-            if let Some(mut frame) = self.source.next_frame()? {
-                frame.pts_us = frame.pts_us.saturating_add(self.shift_us);
-                if frame.pts_us >= self.total_us {
-                    self.shift_us = i64::MAX;
-                    return Ok(None);
-                }
-                self.given_in_round += 1;
-                return Ok(Some(frame));
-            }
-            if self.given_in_round == 0 {
-                return Err(Error::Nothing { name: "loop".into() });
-            }
-            let round_us = self.source.info().duration_us.unwrap_or(0).max(1);
-            self.shift_us = self.shift_us.saturating_add(round_us);
-            self.given_in_round = 0;
-            if self.shift_us < self.total_us {
-                self.source = (self.open)()?;
-            }
-        }
     }
 }

@@ -67,7 +67,7 @@ fn network_upscaler_wgpu() {
 
 #[test]
 fn network_kernels() {
-    report("network, every kernel", cases::network::kernels);
+    report("network, every kernel", cases::network::every_kernel);
 }
 
 #[test]

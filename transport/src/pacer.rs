@@ -5,12 +5,29 @@
 //! [`Config::queue_ms_max`] above its minimum, the rate grows by [`Config::growth`] once per interval; above, it
 //! shrinks by [`Config::shrink`]. An interval is a round trip, and at least [`INTERVAL_MIN`].
 //!
+//! The rate is that of video and patches together: a keyframe takes what patches would have had for a while, and so
+//! finds no queue of theirs to wait behind, nor one that they build while it leaves.
+//!
+//! Where losses hold the congestion window down, there is no queue on the path: it is in this endpoint instead, and no
+//! round trip shows it. So what was written is compared with what has left.
+//!
 //! No sockets and no clock: the caller passes times, from any monotonic origin.
 
 use std::time::Duration;
 
 /// The least time between two changes of the rate: on a short path, one round trip is too few samples.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+/// What was written and has not left is a backlog from this age on: a keyframe may take a moment.
+pub const BACKLOG_AGE: Duration = Duration::from_millis(250);
+/// Bytes that may wait at any time: a few packets.
+const BACKLOG_BYTES: f64 = 6_000.0;
+
+/// The longest that one burst of video puts patches off.
+const VIDEO_FIRST: Duration = Duration::from_millis(400);
+/// Where the link has no room beside the video, one patch goes out after so long: training continues, slowly, on the
+/// worst link.
+const TRICKLE: Duration = Duration::from_secs(3);
 
 /// How the rate moves. Rates are bytes per second of payload.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,6 +73,14 @@ pub struct Pacer {
     filled_at: Duration,
     /// When the rate was last changed.
     changed_at: Duration,
+    /// Bytes written and sent, when last asked.
+    counted: (u64, u64),
+    /// Bytes that wait in this endpoint.
+    backlog: f64,
+    /// When the last patch went out.
+    patch_at: Duration,
+    /// Since when more than [`BACKLOG_BYTES`] did.
+    stuck_since: Option<Duration>,
 }
 
 impl Pacer {
@@ -68,7 +93,17 @@ impl Pacer {
         assert!(config.rate_min > 0.0 && config.rate_min <= config.rate_max, "0 < rate_min <= rate_max");
         assert!(config.rate_max.is_finite() && config.rate_start.is_finite() && config.burst_s > 0.0);
         let rate = config.rate_start.clamp(config.rate_min, config.rate_max);
-        Self { config, rate, tokens: rate * config.burst_s, filled_at: now, changed_at: now }
+        Self {
+            config,
+            rate,
+            tokens: rate * config.burst_s,
+            filled_at: now,
+            changed_at: now,
+            counted: (0, 0),
+            backlog: 0.0,
+            patch_at: now,
+            stuck_since: None,
+        }
     }
 
     /// The current rate, bytes per second.
@@ -83,6 +118,23 @@ impl Pacer {
         self.rate = self.rate.min(self.config.rate_max);
     }
 
+    /// Takes what all tracks of the connection have written so far, and what has left; call it every frame or so.
+    ///
+    /// What has left counts headers and what was sent again: the backlog looks a little smaller than it is, and nothing
+    /// adds up over hours.
+    pub fn on_sent(&mut self, now: Duration, written: u64, sent: u64) {
+        let (before_written, before_sent) = std::mem::replace(&mut self.counted, (written, sent));
+        #[allow(clippy::cast_precision_loss, reason = "between two frames far less than 2^52 bytes pass")]
+        let [written, sent] =
+            [written.saturating_sub(before_written), sent.saturating_sub(before_sent)].map(|n| n as f64);
+        self.backlog = (self.backlog + written - sent).max(0.0);
+        self.stuck_since = (self.backlog >= BACKLOG_BYTES).then(|| self.stuck_since.unwrap_or(now));
+    }
+
+    fn behind(&self, now: Duration) -> bool {
+        self.stuck_since.is_some_and(|since| now.saturating_sub(since) > BACKLOG_AGE)
+    }
+
     /// Takes a sample of the round trip; call it every frame or so.
     ///
     /// The rate does not grow while the bucket is full: a sender with little to send has learnt nothing about the
@@ -94,7 +146,7 @@ impl Pacer {
         }
         self.fill(now);
         let queue_ms = rtt.saturating_sub(min_rtt).as_secs_f64() * 1e3;
-        if queue_ms > self.config.queue_ms_max {
+        if queue_ms > self.config.queue_ms_max || self.behind(now) {
             self.rate *= self.config.shrink;
         } else if self.tokens < self.capacity() {
             self.rate *= self.config.growth;
@@ -107,11 +159,23 @@ impl Pacer {
     /// what was sent, and the bucket waits until the debt is paid.
     pub fn budget(&mut self, now: Duration) -> u64 {
         self.fill(now);
+        if self.behind(now) {
+            return 0;
+        }
         // Saturates, and a debt is 0.
         #[allow(clippy::cast_possible_truncation, reason = "the bucket holds at most burst_s of rate_max")]
         #[allow(clippy::cast_sign_loss, reason = "clamped to be positive")]
         let bytes = self.tokens.max(0.0) as u64;
-        bytes
+        let due = now.saturating_sub(self.patch_at) > TRICKLE;
+        bytes.max(u64::from(due))
+    }
+
+    /// Takes `bytes` of video out of the bucket.
+    pub fn spend_on_video(&mut self, bytes: u64) {
+        let patch_at = self.patch_at;
+        self.spend(bytes);
+        self.patch_at = patch_at;
+        self.tokens = self.tokens.max(-self.rate * VIDEO_FIRST.as_secs_f64());
     }
 
     /// Takes `bytes` out of the bucket.
@@ -119,6 +183,7 @@ impl Pacer {
         #[allow(clippy::cast_precision_loss, reason = "a message is far below 2^52 bytes")]
         let bytes = bytes as f64;
         self.tokens -= bytes;
+        self.patch_at = self.filled_at;
     }
 
     fn fill(&mut self, now: Duration) {
@@ -187,6 +252,54 @@ mod tests {
         pacer.spend(11_000);
         assert_eq!(pacer.budget(Duration::from_millis(999)), 0);
         assert!(pacer.budget(Duration::from_millis(1100)) > 0);
+    }
+
+    #[test]
+    fn a_keyframe_holds_patches_back_and_no_video_does_for_ever() {
+        let mut pacer = Pacer::new(Duration::ZERO, Config { rate_start: 100_000.0, ..Config::default() });
+        pacer.spend_on_video(25_000);
+        assert_eq!(pacer.budget(Duration::from_millis(149)), 0);
+        assert!(pacer.budget(Duration::from_millis(151)) > 0);
+        // Video alone takes more than there is.
+        let mut sent = 0;
+        for ms in (151..30_151).step_by(33) {
+            let now = Duration::from_millis(ms);
+            pacer.spend_on_video(10_000);
+            if pacer.budget(now) > 0 {
+                pacer.spend(4_000);
+                sent += 1;
+            }
+        }
+        assert!((8..=11).contains(&sent), "{sent} patches in 30 s");
+    }
+
+    #[test]
+    fn what_does_not_leave_holds_patches_back() {
+        let mut pacer = Pacer::new(Duration::ZERO, Config::default());
+        let mut written = 0;
+        let mut run = |pacer: &mut Pacer, ms: std::ops::Range<u64>, leaves: bool, sent: &mut u64| {
+            for ms in ms.step_by(33) {
+                let now = Duration::from_millis(ms);
+                written += 2_000;
+                while pacer.budget(now) > 0 {
+                    pacer.spend(1_000);
+                    written += 1_000;
+                }
+                *sent = if leaves { written } else { *sent + 2_000 };
+                pacer.on_sent(now, written, *sent);
+                pacer.on_rtt(now, MIN_RTT, MIN_RTT);
+            }
+            (pacer.rate(), written)
+        };
+        let mut sent = 0;
+        let (grown, _) = run(&mut pacer, 0..10_000, true, &mut sent);
+        assert!(grown > Config::default().rate_start);
+        // The link carries the video alone from here on: what more is written stays a fraction of a second.
+        let (shrunk, stuck) = run(&mut pacer, 10_000..20_000, false, &mut sent);
+        assert!(shrunk < 0.1 * grown, "{shrunk}");
+        assert!(((stuck - sent) as f64) < grown, "{}", stuck - sent);
+        let (again, _) = run(&mut pacer, 20_000..40_000, true, &mut sent);
+        assert!(again > Config::default().rate_start, "{again}");
     }
 
     #[test]

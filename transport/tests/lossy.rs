@@ -114,6 +114,7 @@ async fn uplink(patches: Patches) -> (Duration, u64) {
         let key = frame % 60 == 0;
         video.write(key, now_us(start), payload(1, if key { 20_000 } else { 2_000 })).unwrap();
         let (now, stats) = (start.elapsed(), sender.stats());
+        pacer.on_sent(now, video.bytes_written() + patch.bytes_written(), stats.bytes_sent);
         pacer.on_rtt(now, stats.rtt, stats.min_rtt);
         loop {
             let send = match patches {

@@ -44,6 +44,20 @@ const TOOLS: &[Tool] = &[
         without: "tests of the viewer's window are skipped",
         present: || runs("Xvfb", "-help") && runs("xdotool", "version"),
     },
+    Tool {
+        name: "GStreamer's RTSP server for Python",
+        packages: &[
+            "python3-gi",
+            "gir1.2-gst-rtsp-server-1.0",
+            "gstreamer1.0-plugins-base",
+            "gstreamer1.0-plugins-good",
+            "gstreamer1.0-plugins-bad",
+            "gstreamer1.0-plugins-ugly",
+            "gstreamer1.0-libav",
+        ],
+        without: "tests of cameras are skipped",
+        present: rtsp_server,
+    },
 ];
 
 /// Installs what is missing where that is allowed: as root, with apt-get. Says what is still missing.
@@ -139,6 +153,20 @@ fn vulkan() -> bool {
     let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
     libraries.iter().any(|folder| holds(folder, |name| name.starts_with("libvulkan.so")))
         && drivers.iter().any(|folder| holds(folder, |name| name.ends_with(".json")))
+}
+
+/// Whether the system's python3 finds the server and what the tests' cameras are made of. Debian packages it for its
+/// own python3, which need not be the first in the path.
+fn rtsp_server() -> bool {
+    let check = "import gi\ngi.require_version('Gst', '1.0')\ngi.require_version('GstRtspServer', '1.0')\n\
+        from gi.repository import Gst, GstRtspServer\nGst.init(None)\n\
+        names = ['x264enc', 'rtph264pay', 'avenc_aac', 'jpegenc', 'h264parse', 'opusenc']\n\
+        assert all(Gst.ElementFactory.find(name) for name in names)";
+    let system = "/usr/bin/python3";
+    let python = if Path::new(system).exists() { system } else { "python3" };
+    let mut command = Command::new(python);
+    command.args(["-c", check]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 fn is_root() -> bool {

@@ -1,22 +1,33 @@
-//! `hone-sender`: a file to a server.
+//! `hone-sender`: a file, a pipe or a camera to a server.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use anyhow::{Result, bail};
 use clap::Parser;
 use hone_apps::cli;
-use hone_apps::sender::{self, Plan, Rate, RealTime};
+use hone_apps::dial::Dialer;
+use hone_apps::ingest::Ingest;
+use hone_apps::input::{self, Input};
+use hone_apps::sender::{self, AsItComes, GOP_S, Pace, Plan, Rate, RealTime};
 use hone_apps::settings::Client as Settings;
-use hone_media::source::{Looped, Mp4Source, Source};
-use hone_transport::Client;
+use hone_apps::uplink::Uplink;
+use hone_media::rtsp::{self, Address};
 
-/// Sends a small H.264 stream and training patches to a Hone server, at the clip's own pace.
+/// Sends a small H.264 stream and training patches to a Hone server, at the source's own pace.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "Examples:\n  \
     hone-sender --server 192.168.1.10:4443 --pin HASH --name cam --input clip.mp4\n  \
-    hone-sender --server hone.example:4443 --name cam --input clip.mp4 --loop --scale 3 --total-kbps 600"
+    hone-sender --server hone.example:4443 --name cam --input clip.mp4 --loop --scale 3 --total-kbps 600\n  \
+    hone-sender --server hone.example:4443 --name cam --input test:1280x720@30\n  \
+    hone-sender --server hone.example:4443 --name cam --input rtsp://USER:PASSWORD@10.0.0.7/main\n  \
+    hone-sender --server hone.example:4443 --name cam --input rtsp://10.0.0.7/main --sub-stream rtsp://10.0.0.7/sub\n  \
+    ffmpeg -i INPUT -pix_fmt yuv420p -f yuv4mpegpipe - | hone-sender --server hone.example:4443 --input -\n\n\
+    docs/sources.md has an example for each source."
 )]
 struct Cli {
     /// The server, host:port.
@@ -25,59 +36,99 @@ struct Cli {
     /// SHA-256 of the server's certificate, where it is not from a known authority; the server prints it.
     #[arg(long, value_name = "HASH")]
     pin: Vec<String>,
+    #[command(flatten)]
+    access: cli::Access,
     /// Name of the stream.
     #[arg(long, default_value = "cam")]
     name: String,
-    /// H.264 in an MP4 file.
-    #[arg(long, value_name = "FILE.mp4")]
-    input: PathBuf,
-    /// Start the clip again when it ends.
-    #[arg(long = "loop")]
-    repeat: bool,
+    #[command(flatten)]
+    source: input::Options,
+    /// A camera's small stream: it is sent as it is, and the one of --input, its main stream, only sampled for training.
+    #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "lr_height", "total_kbps", "video_kbps", "keyframe_interval"])]
+    sub_stream: Option<Address>,
     /// Shown size over streamed size.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
     scale: u32,
-    /// Rows of the stream, even; the clip's rows over the scale if left out.
+    /// Rows of the stream, even; the source's rows over the scale if left out.
     #[arg(long, value_name = "ROWS")]
     lr_height: Option<u32>,
     /// Video and patches together, kbit/s [default: 600].
     #[arg(long, value_name = "KBPS", conflicts_with = "video_kbps", value_parser = clap::value_parser!(u32).range(20..=100_000))]
     total_kbps: Option<u32>,
     /// Video alone, kbit/s; patches come on top.
-    #[arg(long, value_name = "KBPS", value_parser = clap::value_parser!(u32).range(20..=100_000))]
+    #[arg(long, visible_alias = "bitrate", value_name = "KBPS", value_parser = clap::value_parser!(u32).range(20..=100_000))]
     video_kbps: Option<u32>,
+    /// Seconds between keyframes: a late viewer has to catch up by as much, each keyframe costs as much as many frames.
+    #[arg(long, value_name = "SECONDS", default_value_t = GOP_S, value_parser = keyframe_interval)]
+    keyframe_interval: f64,
     /// Settings; examples/sender.toml explains them.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 }
 
-/// As long as a loop may run: 30 years, to stay far from the end of time.
-const LOOP_US: i64 = 30 * 365 * 86_400 * 1_000_000;
+fn keyframe_interval(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| (0.1..=60.0).contains(s));
+    seconds.ok_or_else(|| "not a number of seconds from 0.1 to 60".to_owned())
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cli::main("info", async |stop| {
         let mut settings: Settings = cli::settings(cli.config.as_deref())?;
         cli::pin(&mut settings.endpoint, &cli.pin);
-        let input = cli.input.clone();
-        let mut source: Box<dyn Source> = match cli.repeat {
-            true => Box::new(Looped::new(move || Mp4Source::open(&input), LOOP_US)?),
-            false => Box::new(Mp4Source::open(&input)?),
-        };
+        cli.access.apply(&mut settings.endpoint)?;
+        let dialer = Dialer::new(settings.endpoint, cli.server);
+        if let Some(sub) = &cli.sub_stream {
+            let Input::Rtsp(main) = &cli.source.input else {
+                bail!("--sub-stream belongs to a camera: --input rtsp://...")
+            };
+            let (sub, main) = (cli.source.camera.config(sub)?, cli.source.camera.config(main)?);
+            return relay(sub, main, cli.scale, dialer, cli.name, stop).await;
+        }
+        let mut source = cli.source.open(&stop)?;
         let rate = match (cli.video_kbps, cli.total_kbps) {
             (Some(video), _) => Rate::Video(video.into()),
             (None, total) => Rate::Total(total.unwrap_or(600).into()),
         };
-        let plan = Plan::new(source.info(), cli.scale, cli.lr_height, rate)?;
-        let client = Client::connect(&settings.endpoint, &cli.server).await?;
+        let info = *source.info();
+        let mut plan = Plan::new(&info, cli.scale, cli.lr_height, rate)?;
+        plan.keyframe_interval_s = cli.keyframe_interval;
+        let client = dialer.connect().await?;
+        let mut uplink = Uplink::new(client, Some(dialer), &cli.name, plan.catalog().to_json().into())?;
         tracing::info!(stream = cli.name, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, "sending");
-        let (client, sent) = tokio::task::spawn_blocking(move || {
-            let mut pace = RealTime::new(stop);
-            let sent = sender::run(&client, &cli.name, source.as_mut(), &plan, &mut pace);
-            (client, sent)
+        let (uplink, sent) = tokio::task::spawn_blocking(move || {
+            let mut pace: Box<dyn Pace> = match info.live {
+                true => Box::new(AsItComes(stop)),
+                false => Box::new(RealTime::new(stop)),
+            };
+            let sent = sender::run(&mut uplink, source.as_mut(), &plan, pace.as_mut());
+            (uplink, sent)
         })
         .await?;
-        client.close().await;
+        uplink.close().await;
         sent.map(|_| ())
     })
+}
+
+/// Sends a camera's small stream as it is, with patches of its main stream.
+async fn relay(
+    sub: rtsp::Config,
+    main: rtsp::Config,
+    scale: u32,
+    dialer: Dialer,
+    name: String,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
+    let ingest = tokio::task::spawn_blocking(move || Ingest::open(sub, main, scale)).await??;
+    let client = dialer.connect().await?;
+    let mut uplink = Uplink::new(client, Some(dialer), &name, ingest.catalog().to_json().into())?;
+    let plan = ingest.plan();
+    tracing::info!(stream = name, lr = ?plan.lr, hr = ?plan.hr, patch_kbps = plan.patch_kbps, "relaying");
+    let (uplink, sent) = tokio::task::spawn_blocking(move || {
+        let sent = ingest.run(&mut uplink, &stop);
+        (uplink, sent)
+    })
+    .await?;
+    uplink.close().await;
+    sent.map(|_| ())
 }

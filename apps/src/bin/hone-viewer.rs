@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Result;
 use clap::Parser;
 use hone_apps::cli::{self, Device};
+use hone_apps::dial::Dialer;
 use hone_apps::screen::Target;
 use hone_apps::settings::Client as Settings;
-use hone_apps::viewer::{self, Files, Link, Log, Monitor, Outputs};
-use hone_transport::Client;
+use hone_apps::viewer::{self, Files, Log, Monitor, Outputs, Session, Until};
 
 /// Receives a stream and its weights, upscales it and shows it: in a window, into files or a pipe.
 #[derive(Parser)]
@@ -30,6 +30,8 @@ struct Cli {
     /// SHA-256 of the server's certificate, where it is not from a known authority; the server prints it.
     #[arg(long, value_name = "HASH")]
     pin: Vec<String>,
+    #[command(flatten)]
+    access: cli::Access,
     /// Name of the stream; the viewer waits for it to begin.
     #[arg(long, default_value = "cam")]
     name: String,
@@ -54,7 +56,7 @@ struct Cli {
     /// Which adapter: its number, or a part of its name.
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// How the GPU computes: f32 or f16-storage; by default the fastest that is right.
+    /// How the GPU computes: f32, f16-storage, f16 or coop8; by default the fastest that is right.
     #[arg(long, value_name = "VARIANT")]
     shader_variant: Option<hone_runtime::Variant>,
     /// Show every frame, however late, instead of keeping up with the camera.
@@ -69,7 +71,13 @@ impl Cli {
     fn settings(&self) -> Result<Settings> {
         let mut settings: Settings = cli::settings(self.config.as_deref())?;
         cli::pin(&mut settings.endpoint, &self.pin);
+        self.access.apply(&mut settings.endpoint)?;
         Ok(settings)
+    }
+
+    fn session(&self, settings: Settings) -> Session {
+        let dialer = Dialer::new(settings.endpoint, self.server.clone());
+        Session { dialer, name: self.name.clone(), options: self.options() }
     }
 
     fn outputs(&self) -> Result<Outputs> {
@@ -101,19 +109,16 @@ async fn headless(cli: &Cli, stop: Arc<AtomicBool>) -> Result<()> {
     let outputs = cli.outputs()?;
     let monitor = Arc::new(Monitor::default());
     let log = Log::start(cli.stats.as_deref(), monitor.clone())?;
-    monitor.link(Link::Connecting);
-    let client = Client::connect(&settings.endpoint, &cli.server).await?;
-    let (received, _) = viewer::run(&client, &cli.name, cli.options(), outputs, &monitor, &stop).await;
+    let (received, _) = cli.session(settings).run(Until::Ended, outputs, &monitor, &stop).await;
     log.end().await;
     let received = received?;
-    client.close().await;
     let weights: String = received.weights_hash.iter().map(|byte| format!("{byte:02x}")).collect();
     tracing::info!(
         frames = received.frames,
         dropped = received.dropped,
         version = received.version,
         weights,
-        "stream ended"
+        "viewer ended"
     );
     Ok(())
 }
@@ -123,10 +128,7 @@ fn windowed(cli: &Cli) -> Result<()> {
     let (runtime, stop) = cli::start("info")?;
     let result = hone_apps::window::run(
         hone_apps::window::Setup {
-            endpoint: cli.settings()?.endpoint,
-            server: cli.server.clone(),
-            name: cli.name.clone(),
-            options: cli.options(),
+            session: cli.session(cli.settings()?),
             outputs: cli.outputs()?,
             stats: cli.stats.clone(),
         },

@@ -15,13 +15,13 @@ use winit::window::{Fullscreen, Window};
 
 use super::graphics::{Graphics, Overlay};
 use super::keys::Action;
-use super::mailbox::{Flow, Mailbox, Picture};
+use super::mailbox::{Flow, Mailbox, Picture, WindowSink};
 use super::overlay;
 use super::present::Look;
 use super::screenshot::Screenshot;
 use super::view::{Fit, View};
-use super::{Setup, Wake, session};
-use crate::viewer::Monitor;
+use super::{Setup, Wake};
+use crate::viewer::{Log, Monitor, Until};
 
 /// How long a word stays.
 const TOAST: Duration = Duration::from_secs(4);
@@ -94,12 +94,12 @@ impl App {
         let devices = Arc::<OnceLock<_>>::default();
         std::thread::spawn({
             let devices = devices.clone();
-            let base = setup.options.target.options.clone();
+            let base = setup.session.options.target.options.clone();
             move || devices.set(list_devices(&base))
         });
         Self {
-            name: setup.name.clone(),
-            device: setup.options.target.options.clone(),
+            name: setup.session.name.clone(),
+            device: setup.session.options.target.options.clone(),
             setup: Some(setup),
             runtime,
             mailbox: Arc::default(),
@@ -132,7 +132,7 @@ impl App {
         let window = Arc::new(event_loop.create_window(attributes).context("cannot open a window")?);
         let drawing = Drawing::new(event_loop, window, &self.device)?;
         if let Some(mut setup) = self.setup.take() {
-            setup.options.target = drawing.graphics.target().clone();
+            setup.session.options.target = drawing.graphics.target().clone();
             self.begin(setup);
         }
         self.drawing = Some(drawing);
@@ -143,9 +143,15 @@ impl App {
     fn begin(&self, setup: Setup) {
         let (proxy, ended) = (self.proxy.clone(), self.proxy.clone());
         let wake = move || drop(proxy.send_event(Wake::Draw));
-        let viewing =
-            session::run(setup, self.mailbox.clone(), wake, self.monitor.clone(), self.stop.clone());
-        let viewing = self.runtime.spawn(viewing);
+        let Setup { session, outputs, stats } = setup;
+        let sink = WindowSink::new(outputs, self.mailbox.clone(), session.options.target.clone(), wake);
+        let (monitor, stop) = (self.monitor.clone(), self.stop.clone());
+        let viewing = self.runtime.spawn(async move {
+            let log = Log::start(stats.as_deref(), monitor.clone())?;
+            let (viewed, _) = session.run(Until::Stopped, sink, &monitor, &stop).await;
+            log.end().await;
+            viewed.map(drop)
+        });
         self.runtime.spawn(async move {
             let result =
                 viewing.await.unwrap_or_else(|panic| Err(anyhow::anyhow!("the viewer failed: {panic}")));

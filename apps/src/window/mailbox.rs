@@ -135,12 +135,6 @@ impl WindowSink {
     ) -> Self {
         Self { outputs, mailbox, target, wake: Box::new(wake) }
     }
-
-    /// The newest choice, for the next stream.
-    pub fn newest_target(&mut self) -> Target {
-        self.target();
-        self.target.clone()
-    }
 }
 
 impl Sink for WindowSink {
@@ -150,6 +144,12 @@ impl Sink for WindowSink {
 
     fn packet(&mut self, packet: &Packet, format: &Format) -> Result<()> {
         self.outputs.packet(packet, format)
+    }
+
+    /// The device in use where none was chosen since.
+    fn newest_target(&mut self) -> Option<Target> {
+        self.target();
+        Some(self.target.clone())
     }
 
     fn wants(&mut self) -> Wants {

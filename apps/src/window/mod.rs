@@ -10,7 +10,6 @@ mod mailbox;
 mod overlay;
 mod present;
 mod screenshot;
-mod session;
 mod view;
 
 use std::path::PathBuf;
@@ -18,22 +17,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
-use hone_transport::EndpointConfig;
 use winit::event_loop::EventLoop;
 
 use self::app::App;
-use crate::viewer::{self, Outputs};
+use crate::viewer::{Outputs, Session};
 
 /// What to view, and how.
 pub struct Setup {
-    /// QUIC.
-    pub endpoint: EndpointConfig,
-    /// The server, host:port.
-    pub server: String,
-    /// Name of the stream.
-    pub name: String,
-    /// Device and pace.
-    pub options: viewer::Options,
+    /// The stream, device and pace.
+    pub session: Session,
     /// Recordings beside the window.
     pub outputs: Outputs,
     /// File of statistics.

@@ -13,7 +13,7 @@ use hone_media::frame::Colour;
 use hone_model::{Arch, Origin, Published, Weights, update};
 use hone_runtime::{Mode, Preference, Variant};
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
-use hone_transport::config::Trust;
+use hone_transport::config::{Certificate, Trust};
 use hone_transport::{Client, EndpointConfig, Server, Track, hex};
 
 use crate::common;
@@ -151,7 +151,8 @@ pub fn view(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Viewed {
 
 pub async fn serve(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Viewed {
     let loopback = EndpointConfig { bind: ([127, 0, 0, 1], 0).into(), ..EndpointConfig::default() };
-    let server = Server::bind(&loopback).await.unwrap();
+    let server =
+        Server::bind(&EndpointConfig { certificate: Certificate::Dev, ..loopback.clone() }).await.unwrap();
     let mut publisher = server.publish("cam", &[Track::Catalog, Track::Video, Track::Model]).unwrap();
     let mut catalog_out = publisher.track(Track::Catalog).unwrap();
     let mut video = publisher.track(Track::Video).unwrap();
@@ -186,7 +187,7 @@ pub async fn serve(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Vie
         let monitor = monitor.clone();
         async move {
             let never = Arc::new(AtomicBool::new(false));
-            viewer::run(&client, "cam", options, sink, &monitor, &never).await.0
+            viewer::run(client, "cam", options, sink, &monitor, &never).await.0
         }
     });
     while !(video.has_subscriber() && model.has_subscriber()) {

@@ -24,6 +24,9 @@ pub enum Error {
     /// The file does not begin with a box that MP4 files begin with.
     #[error("is not an MP4 file; give an MP4 file with H.264 video")]
     NotMp4,
+    /// The file is Matroska or WebM.
+    #[error("is a Matroska file; copy its video into MP4 first (ffmpeg -i IN.mkv -c copy OUT.mp4)")]
+    Matroska,
     /// There is no movie header.
     #[error("has no movie header (moov): it is cut short or was not finished; record or copy it again")]
     NoMovie,

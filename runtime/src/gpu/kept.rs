@@ -116,7 +116,7 @@ impl Pass {
             BindingResource::TextureView(&kept.views.luma),
             BindingResource::TextureView(&kept.views.weights),
         ];
-        let bindings = bind(gpu, &pipeline, &resources);
+        let bindings = bind(gpu, &pipeline, (0..).zip(&resources));
         Self::new(STILLNESS, pipeline, bindings, corners(size).grid((PIXEL_TILE, PIXEL_TILE), 1))
     }
 
@@ -144,7 +144,7 @@ impl Pass {
             BindingResource::TextureView(&kept.views.shown),
             BindingResource::TextureView(rgba.view()),
         ];
-        let bindings = bind(gpu, &pipeline, &resources);
+        let bindings = bind(gpu, &pipeline, (0..).zip(&resources));
         Self::new(REUSE, pipeline, bindings, rgba.size().grid((PIXEL_TILE, PIXEL_TILE), 1))
     }
 }

@@ -62,7 +62,7 @@ impl Network {
         for step in program(arch) {
             layers[step.layer].1 = step.shuffle;
         }
-        let layout = WeightsLayout::new(layers);
+        let layout = WeightsLayout::new(kernel.precision, layers);
         let weights = || WeightsBuffer::new(&gpu, kernel, &layout);
         let weights = [weights()?, weights()?];
         let plan = Plan::new(&gpu, kernel, arch, &layout, weights.each_ref(), WARM_UP)?;
@@ -89,7 +89,7 @@ impl Network {
 
     /// How it computes.
     pub fn variant(&self) -> Variant {
-        choice::variant(self.kernel.precision)
+        self.kernel.precision.into()
     }
 
     /// The device it runs on.

@@ -17,6 +17,7 @@ const JOIN_WAIT: Duration = Duration::from_millis(250);
 /// A broadcast that a peer publishes.
 pub struct Subscription {
     name: String,
+    instance: u64,
     broadcast: broadcast::Consumer,
     config: Arc<EndpointConfig>,
     closing: watch::Receiver<bool>,
@@ -26,17 +27,22 @@ impl Subscription {
     /// `closing` turns true, or loses its sender, when the endpoint is closed: moq-net would leave its readers
     /// waiting for another route.
     pub(super) fn new(
-        name: &str,
+        (name, instance): (&str, u64),
         broadcast: broadcast::Consumer,
         config: &Arc<EndpointConfig>,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { name: name.to_owned(), broadcast, config: config.clone(), closing }
+        Self { name: name.to_owned(), instance, broadcast, config: config.clone(), closing }
     }
 
     /// The name that it was published under.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Which broadcast of that name it is: each has a number of its own, later ones a greater.
+    pub fn instance(&self) -> u64 {
+        self.instance
     }
 
     /// Subscribes to `track`. Its messages cross the network from the first [`TrackReader::next`] on.

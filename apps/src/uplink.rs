@@ -1,0 +1,161 @@
+//! Where a sender's stream goes: a connection that is made again when it is lost.
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use hone_media::encode::Packet;
+use hone_transport::{Client, Error, Publisher, Stats, Track, TrackWriter};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::dial::{Dialer, hopeless};
+
+/// Whether there is a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// As before.
+    Up,
+    /// Since just now: the next packet must be a keyframe.
+    Fresh,
+    /// Not now; it is being looked for.
+    Down,
+}
+
+/// A broadcast on a server that may be away for a while. Only for threads that may block.
+pub struct Uplink {
+    name: String,
+    catalog: Bytes,
+    dialer: Option<Dialer>,
+    way: Way,
+}
+
+enum Way {
+    Open(Box<Open>),
+    Lost(JoinHandle<Result<Client, Error>>),
+}
+
+struct Open {
+    client: Client,
+    /// Nothing was written yet.
+    fresh: bool,
+    patches_written: u64,
+    video: TrackWriter,
+    patches: TrackWriter,
+    _catalog: TrackWriter,
+    // Last: readers see the tracks end before the broadcast does.
+    _publisher: Publisher,
+}
+
+/// A group is a stream on the wire: few enough that one bounds nothing, short enough to let go of.
+const PATCHES_PER_GROUP: u64 = 16;
+
+impl Open {
+    fn new(client: Client, name: &str, catalog: &Bytes) -> Result<Box<Self>, Error> {
+        let mut publisher = client.publish(name, &[Track::Catalog, Track::Video, Track::Patches])?;
+        let mut first = publisher.track(Track::Catalog)?;
+        first.write(true, 0, catalog.clone())?;
+        let (video, patches) = (publisher.track(Track::Video)?, publisher.track(Track::Patches)?);
+        Ok(Box::new(Self {
+            client,
+            fresh: true,
+            patches_written: 0,
+            video,
+            patches,
+            _catalog: first,
+            _publisher: publisher,
+        }))
+    }
+}
+
+impl Uplink {
+    /// Begins the broadcast. Without a `dialer`, a link that is lost is an error.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn new(client: Client, dialer: Option<Dialer>, name: &str, catalog: Bytes) -> Result<Self> {
+        let way = Way::Open(Open::new(client, name, &catalog)?);
+        Ok(Self { name: name.to_owned(), catalog, dialer, way })
+    }
+
+    /// Whether there is a link now; to be asked before each frame.
+    ///
+    /// # Errors
+    /// If it is lost for good.
+    pub fn link(&mut self) -> Result<Link> {
+        match &mut self.way {
+            Way::Open(open) => match open.client.ended() {
+                None if open.fresh => Ok(Link::Fresh),
+                None => Ok(Link::Up),
+                Some(error) if hopeless(&error) || matches!(error, Error::Replaced) => bail!(error),
+                Some(error) => match self.dialer.clone() {
+                    None => bail!(error),
+                    Some(dialer) => {
+                        tracing::warn!(%error, "link lost, looking for the server");
+                        self.way =
+                            Way::Lost(Handle::current().spawn(async move { dialer.reconnect().await }));
+                        Ok(Link::Down)
+                    }
+                },
+            },
+            Way::Lost(dialing) if dialing.is_finished() => {
+                let client = Handle::current().block_on(dialing)??;
+                tracing::info!("link found again");
+                self.way = Way::Open(Open::new(client, &self.name, &self.catalog)?);
+                Ok(Link::Fresh)
+            }
+            Way::Lost(_) => Ok(Link::Down),
+        }
+    }
+
+    /// What QUIC measures; none without a link.
+    pub fn stats(&self) -> Option<Stats> {
+        match &self.way {
+            Way::Open(open) => Some(open.client.stats()),
+            Way::Lost(_) => None,
+        }
+    }
+
+    /// Payload bytes written over this link.
+    pub fn written(&self) -> u64 {
+        match &self.way {
+            Way::Open(open) => open.video.bytes_written() + open.patches.bytes_written(),
+            Way::Lost(_) => 0,
+        }
+    }
+
+    /// Sends an access unit; nothing without a link.
+    ///
+    /// # Errors
+    /// If it is too large, or the endpoint is gone.
+    pub fn video(&mut self, packet: Packet) -> Result<()> {
+        if let Way::Open(open) = &mut self.way {
+            open.fresh = false;
+            open.video.write(packet.keyframe, packet.pts_us, packet.data.into())?;
+        }
+        Ok(())
+    }
+
+    /// Sends a patch; nothing without a link.
+    ///
+    /// # Errors
+    /// If it is too large, or the endpoint is gone.
+    pub fn patch(&mut self, pts_us: i64, message: Vec<u8>) -> Result<()> {
+        if let Way::Open(open) = &mut self.way {
+            let new_group = open.patches_written.is_multiple_of(PATCHES_PER_GROUP);
+            open.patches.write(new_group, pts_us, message.into())?;
+            open.patches_written += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends the broadcast: delivers what was written.
+    pub async fn close(self) {
+        match self.way {
+            Way::Open(open) => {
+                let Open { client, video, patches, _catalog, _publisher, .. } = *open;
+                drop((video, patches, _catalog, _publisher));
+                client.close().await;
+            }
+            Way::Lost(dialing) => dialing.abort(),
+        }
+    }
+}
