@@ -19,7 +19,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs `binary` in `folder`, which must end with an error that holds every one of `words`, in one line.
 fn refused(folder: &Path, binary: &str, arguments: &[&str], words: &[&str]) {
-    let mut process = Process::start(folder, "refused", binary, arguments);
+    refused_with(folder, binary, arguments, &[], words);
+}
+
+/// The same with more in its environment.
+fn refused_with(
+    folder: &Path,
+    binary: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    words: &[&str],
+) {
+    let mut process = Process::start_with(folder, "refused", binary, arguments, environment);
     let code = process.end(LIMIT);
     let text = process.stderr();
     assert!(code == 1 || code == 2, "{arguments:?}: exit code {code}\n{text}");
@@ -166,6 +177,33 @@ fn servers_that_are_not_there_or_not_trusted() {
     refused(folder, VIEWER, &named, &["a/b", "letters"]);
     server.interrupt();
     assert_eq!(server.end(LIMIT), 0, "{}", server.stderr());
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    common::clip(&folder.join("clip.mp4"), (96, 64), 50, 25.0);
+    let mut server =
+        Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0", "--dev-certificate"]);
+    let (address, hash) =
+        (server.line("listening on "), server.line("certificate for development, pin it: "));
+    let to = ["--server", &address, "--pin", &hash];
+    let send = [&to[..], &["--input", "clip.mp4", "--scale", "2", "--loop"]].concat();
+    let sender = Process::start(folder, "sender", SENDER, &send);
+    let view = |more: &[&'static str]| [&to[..], &["--headless"], more].concat();
+    // A Vulkan loader that finds no driver, as on a machine without one.
+    let none = [("VK_DRIVER_FILES", "/nonexistent"), ("VK_ICD_FILENAMES", "/nonexistent")];
+    refused(folder, VIEWER, &view(&["--adapter", "no such"]), &["no adapter `no such`"]);
+    if cfg!(target_os = "linux") {
+        refused_with(folder, VIEWER, &view(&["--device", "gpu"]), &none, &["no GPU found", "use the CPU"]);
+        let mut viewer =
+            Process::start_with(folder, "viewer", VIEWER, &view(&["--record-raw", "lr.mp4"]), &none);
+        viewer.logged("first picture", LIMIT);
+        sender.interrupt();
+        viewer.end_cleanly(LIMIT);
+        assert!(!common::read(&folder.join("lr.mp4")).1.is_empty());
+    }
 }
 
 #[test]

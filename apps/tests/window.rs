@@ -197,7 +197,8 @@ fn the_divider_is_dragged_between_bicubic_and_the_network() {
     let Some(display) = Display::open() else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let mut server = Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0"]);
+    let mut server =
+        Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0", "--dev-certificate"]);
     let address = server.line("listening on ");
     let hash = server.line("certificate for development, pin it: ");
     let to = ["--server", &address, "--pin", &hash];

@@ -51,8 +51,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let picture = Yuv420 { h, w, y: &y, u: &u, v: &v, colour, quantiser: 30 };
 
     let mut rgba = Vec::new();
-    for mode in [Mode::Network, Mode::Bicubic] {
+    for mode in [Mode::Network, Mode::Bicubic, Mode::Reuse] {
         let (mut wall, mut cpu) = (Vec::new(), Vec::new());
+        if mode == Mode::Reuse {
+            upscaler.keep(true);
+            upscaler.upscale(&picture, Mode::Network, &mut rgba)?;
+        }
         upscaler.upscale(&picture, mode, &mut rgba)?;
         for _ in 0..frames.max(1) {
             let (start, cpu_start) = (Instant::now(), cpu_seconds());
@@ -79,6 +83,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     gflop / best
                 );
             }
+        } else if !cpu.is_empty() {
+            println!("  CPU time: best {:.2} ms", summary(cpu).1 * 1e3);
         }
     }
     Ok(())
