@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use hone_runtime::Preference;
-use hone_transport::config::{EndpointConfig, Trust};
+use hone_transport::config::{EndpointConfig, Secret, Trust};
 use serde::de::DeserializeOwned;
 
 /// Where a viewer computes.
@@ -41,9 +41,58 @@ impl From<Device> for Preference {
 /// matters of it comes back as an error.
 const QUIET: &str = "moq_net=error,web_transport_quinn=error,winit=error,egui_winit=error,retina=error";
 
+/// Libraries whose `debug` shows the address that was asked for, and so the token in it.
+const TELLS_TOKENS: &str = "web_transport_quinn=info";
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object a line, for log collectors.
+    Json,
+}
+
+/// How a client is let in; part of the command lines of sender and viewer.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Access {
+    /// Token of `hone token make`, where the server wants one; @FILE reads it from a file, where no list of processes
+    /// shows it.
+    #[arg(long, value_name = "TOKEN|@FILE")]
+    token: Option<String>,
+}
+
+impl Access {
+    /// Lets the command line's token replace what the file says.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn apply(&self, endpoint: &mut EndpointConfig) -> Result<()> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let token = match token.strip_prefix('@') {
+            Some(file) => {
+                std::fs::read_to_string(file).with_context(|| format!("cannot read token file {file}"))?
+            }
+            None => token.clone(),
+        };
+        endpoint.token = Some(Secret(token.trim().to_owned()));
+        Ok(())
+    }
+}
+
 /// Runs a binary's body: logs to stderr, stops on Ctrl-C, one line for an error.
 pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result<()>) -> ExitCode {
-    exit(start(default_log).and_then(|(runtime, stop)| {
+    main_with(default_log, LogFormat::Text, body)
+}
+
+/// The same with a choice of how logs are written.
+pub fn main_with(
+    default_log: &str,
+    format: LogFormat,
+    body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result<()>,
+) -> ExitCode {
+    exit(start_with(default_log, format).and_then(|(runtime, stop)| {
         let result = runtime.block_on(body(stop));
         // Threads that wait for the network must not keep an ended program alive.
         runtime.shutdown_background();
@@ -56,14 +105,28 @@ pub fn main(default_log: &str, body: impl AsyncFnOnce(Arc<AtomicBool>) -> Result
 /// # Errors
 /// If the system gives no threads.
 pub fn start(default_log: &str) -> Result<(tokio::runtime::Runtime, Arc<AtomicBool>)> {
+    start_with(default_log, LogFormat::Text)
+}
+
+/// The same with a choice of how logs are written.
+///
+/// # Errors
+/// If the system gives no threads.
+pub fn start_with(
+    default_log: &str,
+    format: LogFormat,
+) -> Result<(tokio::runtime::Runtime, Arc<AtomicBool>)> {
     hone_runtime::quiet_mesa();
     let filter = tracing_subscriber::EnvFilter::try_from_env("HONE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default_log},{QUIET}")));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let filter = filter.add_directive(TELLS_TOKENS.parse().context("log filter")?);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => {
+            logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
+        }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let stop = Arc::new(AtomicBool::new(false));
     runtime.spawn(on_ctrl_c(stop.clone()));
@@ -81,14 +144,29 @@ pub fn exit(result: Result<()>) -> ExitCode {
     }
 }
 
-/// The first Ctrl-C asks for a clean end, the second does not ask.
+/// The first Ctrl-C asks for a clean end, the second does not ask. On Unix SIGTERM does the same: service managers
+/// send that.
 async fn on_ctrl_c(stop: Arc<AtomicBool>) {
-    while tokio::signal::ctrl_c().await.is_ok() {
+    while end_asked().await.is_ok() {
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         eprintln!("\nstopping; press Ctrl-C again to stop at once");
     }
+}
+
+#[cfg(unix)]
+async fn end_asked() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        asked = tokio::signal::ctrl_c() => asked,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn end_asked() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
 }
 
 /// Reads a TOML file, or gives the defaults if there is none.
@@ -134,7 +212,9 @@ mod tests {
     fn example_files_parse_and_unknown_keys_are_refused_with_their_line() {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
         let server: crate::settings::Server = settings(Some(&examples.join("server.toml"))).unwrap();
-        assert_eq!(server.trainer, crate::server::Options::default(), "the example shows the defaults");
+        let defaults = crate::settings::Server::default();
+        assert_eq!(server.trainer, defaults.trainer, "the example shows the defaults");
+        assert_eq!((server.streams, server.operation), (defaults.streams, defaults.operation));
         settings::<crate::settings::Client>(Some(&examples.join("sender.toml"))).unwrap();
         settings::<crate::settings::Client>(Some(&examples.join("viewer.toml"))).unwrap();
         let folder = tempfile::tempdir().unwrap();

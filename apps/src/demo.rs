@@ -437,7 +437,7 @@ impl Sink for Measure {
         let truth = Truth::new(&truth);
         let hone = truth.quality(shown.rgba, 4);
         let bicubic = match shown.mode {
-            Mode::Network => {
+            Mode::Network | Mode::Reuse => {
                 screen.upscale(shown.frame, Mode::Bicubic, &mut self.bicubic)?;
                 truth.quality(&self.bicubic, 4)
             }

@@ -87,6 +87,9 @@ pub fn hopeless(error: &Error) -> bool {
             | Error::CertificateFile { .. }
             | Error::Name(_)
             | Error::Bind { .. }
+            | Error::Token { .. }
+            | Error::Forbidden { .. }
+            | Error::Expired
     )
 }
 
@@ -94,7 +97,7 @@ pub fn hopeless(error: &Error) -> bool {
 mod tests {
     use std::time::Instant;
 
-    use hone_transport::config::Trust;
+    use hone_transport::config::{Certificate, Trust};
     use hone_transport::link::{self, Link};
 
     use super::*;
@@ -116,7 +119,10 @@ mod tests {
         let bad = Dialer::new(loopback(), "no port".into());
         assert!(matches!(bad.reconnect().await, Err(Error::Address { .. })));
 
-        let server = hone_transport::Server::bind(&loopback()).await.unwrap();
+        let server =
+            hone_transport::Server::bind(&EndpointConfig { certificate: Certificate::Dev, ..loopback() })
+                .await
+                .unwrap();
         let link = Link::start(server.local_addr(), link::Config::default()).await.unwrap();
         let trust = Trust::Pinned(vec![hone_transport::hex(&server.certificate_hash())]);
         let dialer = Dialer::new(EndpointConfig { trust, ..loopback() }, link.addr().to_string());

@@ -56,8 +56,16 @@ impl Learner {
     /// # Errors
     /// If the codec cannot be opened.
     pub fn new(trainer: Trainer) -> Result<Self, decode::Error> {
+        Self::with_limits(trainer, decode::Limits::default())
+    }
+
+    /// The same, for a stream that may not have the decoder do everything that it can.
+    ///
+    /// # Errors
+    /// If the codec cannot be opened.
+    pub fn with_limits(trainer: Trainer, limits: decode::Limits) -> Result<Self, decode::Error> {
         Ok(Self {
-            decoder: Decoder::new(decode::Limits::default())?,
+            decoder: Decoder::new(limits)?,
             frames: VecDeque::new(),
             frame_bytes: 0,
             waiting: VecDeque::new(),

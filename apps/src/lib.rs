@@ -22,6 +22,8 @@ pub mod screen;
 pub mod sender;
 pub mod server;
 pub mod settings;
+pub mod tokens;
+pub mod top;
 mod turns;
 pub mod uplink;
 pub mod viewer;

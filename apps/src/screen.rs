@@ -144,6 +144,16 @@ impl Screen {
         if self.gain_db > 0.0 { Mode::Network } else { Mode::Bicubic }
     }
 
+    /// Starts or stops to keep the network's last frame, for [`Mode::Reuse`].
+    pub fn keep(&mut self, on: bool) {
+        self.upscaler.keep(on);
+    }
+
+    /// How a frame would be upscaled if `mode` were asked for.
+    pub fn possible(&self, frame: &Frame, mode: Mode) -> Mode {
+        self.upscaler.possible(frame.image.height() as usize, frame.image.width() as usize, mode)
+    }
+
     /// Decodes one access unit; frames come out in the order in which they are shown.
     ///
     /// # Errors

@@ -1,16 +1,21 @@
 //! Relays each stream untouched, trains on its patches and publishes the weights beside it.
 
+pub mod http;
 mod leg;
+pub mod limits;
+pub mod metrics;
+pub mod models;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use hone_cpu::CpuTrainer;
 use hone_kernels::{CudaTrainer, Device, Unavailable};
+use hone_media::decode;
 use hone_model::backend::TrainBackend;
 use hone_model::{Arch, Family, Origin, Published, Weights};
 use hone_trainer::{Event, Publication, State, Trainer};
@@ -21,6 +26,9 @@ use tokio::sync::mpsc as channel;
 use tokio::task::JoinSet;
 
 use self::leg::{Input, Leg};
+use self::limits::Limits;
+use self::metrics::{Metrics, Shown, Stream};
+use self::models::Models;
 use crate::learner::Learner;
 use crate::turns::Turns;
 
@@ -36,6 +44,10 @@ const RELAY_QUEUE: usize = 64;
 const RETURNING_MAX: usize = 4;
 /// How long an idle learner sleeps when no message wakes it.
 const IDLE: Duration = Duration::from_millis(100);
+/// A learned model is written to disk at most this often, and at the end of its stream.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+/// How often what is known of viewers that have left is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 
 /// Where training runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -139,6 +151,25 @@ fn device(ordinal: usize) -> Result<Arc<Device>, Unavailable> {
     }
 }
 
+/// What a server does beside relaying.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// How streams are learned.
+    pub trainer: Options,
+    /// What one stream may cost; read anew for each.
+    pub limits: Arc<RwLock<Limits>>,
+    /// Where models are kept, if they are.
+    pub models: Option<Models>,
+    /// Where figures are kept.
+    pub metrics: Arc<Metrics>,
+}
+
+impl From<Options> for Setup {
+    fn from(trainer: Options) -> Self {
+        Self { trainer, ..Self::default() }
+    }
+}
+
 /// What happens on a stream, for whoever watches.
 pub trait Watch: Send + Sync {
     /// A new version went out.
@@ -152,16 +183,19 @@ pub struct Unwatched;
 
 impl Watch for Unwatched {}
 
-/// Serves streams until `stop` is set or the endpoint closes.
+/// Serves streams until `stop` is set or the endpoint closes. Then nobody is let in any more, streams end, models are
+/// saved, and what was written is delivered.
 ///
 /// # Errors
 /// If no network can be made from the options.
 pub async fn run(
     server: Arc<Server>,
-    options: Options,
+    setup: impl Into<Setup>,
     watch: Arc<dyn Watch>,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
+    let setup = setup.into();
+    let options = setup.trainer;
     // Refuse bad options, or a backend that is not there, now and not at the first stream.
     let trainer = options.trainer(options.arch(2)?)?;
     match options.why_not_cuda() {
@@ -171,11 +205,17 @@ pub async fn run(
     drop(trainer);
     let mut streams = JoinSet::new();
     let turns = Arc::new(Turns::default());
+    let mut forget = tokio::time::interval(FORGET_EVERY);
     let mut running: HashMap<String, channel::Sender<Subscription>> = HashMap::new();
     loop {
         let subscription = tokio::select! {
             subscription = server.incoming() => subscription,
             () = stopped(&stop) => None,
+            _ = forget.tick() => {
+                server.viewers();
+                continue;
+            }
+            Some(_) = streams.join_next() => continue,
         };
         let Some(subscription) = subscription else { break };
         running.retain(|_, sender| !sender.is_closed());
@@ -193,7 +233,7 @@ pub async fn run(
         let (to_stream, mut returning) = channel::channel(RETURNING_MAX);
         running.insert(subscription.name().to_owned(), to_stream);
         let (server, watch, stop) = (server.clone(), watch.clone(), stop.clone());
-        let turns = turns.clone();
+        let (turns, setup) = (turns.clone(), setup.clone());
         streams.spawn(async move {
             let mut next = Some(subscription);
             while let Some(subscription) = next.take() {
@@ -202,7 +242,7 @@ pub async fn run(
                     &server,
                     subscription,
                     &mut returning,
-                    options,
+                    &setup,
                     turns.clone(),
                     watch.clone(),
                     &stop,
@@ -221,6 +261,9 @@ pub async fn run(
             }
         });
     }
+    setup.metrics.drain();
+    server.stop_accepting();
+    tracing::info!(streams = streams.len(), "draining");
     while streams.join_next().await.is_some() {}
     server.close().await;
     Ok(())
@@ -257,7 +300,7 @@ async fn stream(
     server: &Server,
     subscription: Subscription,
     returning: &mut channel::Receiver<Subscription>,
-    options: Options,
+    setup: &Setup,
     turns: Arc<Turns>,
     watch: Arc<dyn Watch>,
     stop: &AtomicBool,
@@ -265,7 +308,11 @@ async fn stream(
     let name = subscription.name().to_owned();
     let leg = Leg::open(subscription).await?;
     let mut catalog = Catalog::parse(&leg.catalog)?;
-    let arch = arch_of(&catalog, &options)?;
+    let arch = arch_of(&catalog, &setup.trainer)?;
+    let limits = *setup.limits.read().unwrap_or_else(PoisonError::into_inner);
+    let decoder = limits.decoder(&catalog)?;
+    let start = catalog.hone.as_ref().map_or(0, |hone| hone.start_unix_us);
+    let start_unix_us = i64::try_from(start).ok().filter(|start| *start > 0);
     if let Some(hone) = &mut catalog.hone {
         hone.arch = arch.to_string();
         hone.update_format = UPDATE_FORMAT.into();
@@ -277,60 +324,104 @@ async fn stream(
     catalog_out.write(true, 0, catalog.to_json().into())?;
     tracing::info!(stream = name, %arch, "stream started");
 
+    let shown = setup.metrics.show(&name);
+    let figures = shown.stream.clone();
     let (to_learner, inbox) = mpsc::sync_channel(LEARNER_QUEUE);
-    let (publications, mut published) = channel::channel(PUBLICATIONS_MAX);
-    let learner = Learner::new(options.trainer(arch)?)?;
-    let learning = tokio::task::spawn_blocking({
-        let name = name.clone();
-        move || learn(learner, &turns, &inbox, &publications, &name, watch.as_ref())
-    });
+    let (publications, published) = channel::channel(PUBLICATIONS_MAX);
+    let mut learner = Learner::with_limits(setup.trainer.trainer(arch)?, decoder)?;
+    if let Some(saved) = setup.models.as_ref().and_then(|models| models.load(&name, arch)) {
+        tracing::info!(stream = name, version = saved.version(), "goes on from its saved model");
+        learner.trainer.resume(&saved)?;
+    }
+    let lesson = Lesson { name: name.clone(), shown, models: setup.models.clone(), watch };
+    let learning =
+        tokio::task::spawn_blocking(move || learn(learner, &turns, &inbox, &publications, &lesson));
     let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
     let relay = async {
-        // Taken along, so that reading ends with the relay.
-        let mut inputs = inputs;
+        // Taken along, so that reading ends with the relay, and training with it.
+        let (mut inputs, mut published) = (inputs, published);
+        let now = Instant::now();
+        let (mut picture_rate, mut patch_rate) = (limits.pictures(now), limits.patches(now));
         let mut last_pts_us = 0;
         loop {
             let input = tokio::select! {
                 biased;
                 input = inputs.recv() => input,
                 publication = published.recv() => {
-                    let Some(publication): Option<Publication> = publication else { bail!("training stopped") };
+                    // Why training stopped is told below.
+                    let Some(publication): Option<Publication> = publication else { return Ok(()) };
+                    figures.update_queue.add(-1);
+                    figures.model_bytes.add(publication.update.len() as u64);
+                    figures.updates.add(1);
                     model_out.write(publication.snapshot, last_pts_us, Bytes::from(publication.update))?;
                     continue;
                 }
                 () = stopped(stop) => None,
             };
             let Some(input) = input else { return Ok(()) };
-            if let Input::Video(message) = &input {
-                last_pts_us = message.pts_us;
-                video_out.write(message.index == 0, message.pts_us, message.payload.clone())?;
+            match &input {
+                Input::Video(message) => {
+                    if !picture_rate.take(Instant::now()) {
+                        bail!("it sends more than {} pictures a second", limits.pictures_per_second_max);
+                    }
+                    last_pts_us = message.pts_us;
+                    video_out.write(message.index == 0, message.pts_us, message.payload.clone())?;
+                    figures.relayed(message.pts_us, message.payload.len(), start_unix_us);
+                }
+                Input::Patch(message) => {
+                    figures.patches.add(1);
+                    figures.patch_bytes.add(message.payload.len() as u64);
+                    if !patch_rate.take(Instant::now()) {
+                        figures.patches_refused.add(1);
+                        continue;
+                    }
+                }
             }
-            offer(&to_learner, input, &name);
+            offer(&to_learner, input, &name, &figures);
         }
     };
     let (read, relayed) = tokio::join!(leg.read(returning, to_relay), relay);
     drop(to_learner);
-    learning.await?;
+    learning.await??;
     relayed?;
     read
 }
 
 /// Hands a message to the learner, or drops it if the learner is far behind: the relay comes first.
-fn offer(to_learner: &mpsc::SyncSender<Input>, input: Input, stream: &str) {
-    if let Err(mpsc::TrySendError::Full(_)) = to_learner.try_send(input) {
-        tracing::debug!(stream, "the learner is behind, a message is dropped");
+fn offer(to_learner: &mpsc::SyncSender<Input>, input: Input, stream: &str, figures: &Stream) {
+    match to_learner.try_send(input) {
+        Ok(()) => figures.learner_queue.add(1),
+        Err(mpsc::TrySendError::Full(_)) => {
+            figures.learner_dropped.add(1);
+            tracing::debug!(stream, "the learner is behind, a message is dropped");
+        }
+        // It has ended, and says why.
+        Err(mpsc::TrySendError::Disconnected(_)) => {}
     }
 }
 
+/// Which stream a learner learns, and who wants to know.
+struct Lesson {
+    name: String,
+    shown: Shown,
+    models: Option<Models>,
+    watch: Arc<dyn Watch>,
+}
+
 /// Decodes, trains and publishes until the stream ends.
+///
+/// # Errors
+/// If the stream is not what its catalog says.
 fn learn(
     mut learner: Learner,
     turns: &Turns,
     inbox: &mpsc::Receiver<Input>,
     publications: &channel::Sender<Publication>,
-    stream: &str,
-    watch: &dyn Watch,
-) {
+    lesson: &Lesson,
+) -> Result<()> {
+    let Lesson { name: stream, shown, watch, .. } = lesson;
+    let figures = &shown.stream;
+    let mut saver = Saver { lesson, unsaved_db: None, saved: Instant::now() };
     let place = turns.join();
     let mut idle = true;
     loop {
@@ -340,33 +431,56 @@ fn learn(
                 true => inbox.recv_timeout(IDLE).map_err(|e| e == mpsc::RecvTimeoutError::Disconnected),
                 false => inbox.try_recv().map_err(|e| e == mpsc::TryRecvError::Disconnected),
             };
+            figures.learner_queue.add(-i64::from(input.is_ok()));
             match input {
-                Ok(Input::Video(message)) => {
-                    if let Err(error) = learner.video(&message.payload, message.pts_us) {
+                Ok(Input::Video(message)) => match learner.video(&message.payload, message.pts_us) {
+                    Ok(()) => figures.learned_pts_us.set(message.pts_us),
+                    Err(decode::Error::Unsupported(lie @ decode::Unsupported::Size { .. })) => {
+                        bail!("its pictures are not what its catalog says: {lie}");
+                    }
+                    Err(error) => {
+                        figures.pictures_missing.add(1);
                         tracing::debug!(stream, %error, "a picture is missing for training");
                     }
-                }
+                },
                 Ok(Input::Patch(message)) => {
                     idle = false;
                     if let Err(error) = learner.patch(message.pts_us, message.payload.into()) {
+                        figures.patches_refused.add(1);
                         tracing::warn!(stream, %error, "training patch refused");
                     }
                 }
-                Err(true) => return,
+                Err(true) => {
+                    saver.save(&learner.trainer);
+                    return Ok(());
+                }
                 Err(false) => break,
             }
         }
-        let event = place.step(|| (learner.trainer.step(), learner.trainer.step_worth_db()));
+        let event = place.step(|| {
+            let begun = Instant::now();
+            let event = learner.trainer.step();
+            figures.training_us.add(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+            (event, learner.trainer.step_worth_db())
+        });
         match event {
             Ok(Event::Idle(_)) => idle = true,
-            Ok(Event::Stepped { .. }) => idle = false,
+            Ok(Event::Stepped { .. }) => {
+                idle = false;
+                figures.steps.add(1);
+            }
             Ok(Event::Published(publication)) => {
                 idle = false;
                 let Publication { version, gain_db, ref update, snapshot } = publication;
                 tracing::info!(stream, version, gain_db, bytes = update.len(), snapshot, "model update");
+                figures.version.set(i64::try_from(version).unwrap_or(i64::MAX));
+                figures.gain_mdb.set((gain_db * 1e3).round() as i64);
+                saver.unsaved_db = Some(gain_db);
                 watch.published(stream, &publication);
+                figures.update_queue.add(1);
                 if publications.blocking_send(publication).is_err() {
-                    return;
+                    saver.save(&learner.trainer);
+                    return Ok(());
                 }
             }
             Err(error) => {
@@ -374,6 +488,35 @@ fn learn(
                 idle = true;
             }
         }
+        if saver.saved.elapsed() >= SAVE_EVERY {
+            saver.save(&learner.trainer);
+        }
+        figures.set_state(learner.trainer.state());
         watch.training(stream, learner.trainer.state(), learner.trainer.steps());
+    }
+}
+
+/// Keeps a stream's model on disk.
+struct Saver<'a> {
+    lesson: &'a Lesson,
+    /// Gain of what was published since the last time.
+    unsaved_db: Option<f64>,
+    saved: Instant,
+}
+
+impl Saver<'_> {
+    fn save(&mut self, trainer: &Trainer) {
+        self.saved = Instant::now();
+        let Lesson { name: stream, shown, models, .. } = self.lesson;
+        let (Some(models), Some(gain_db)) = (models, self.unsaved_db.take()) else { return };
+        let Some(snapshot) = trainer.snapshot(gain_db) else { return };
+        match models.save(stream, trainer.published().arch(), &snapshot) {
+            Ok(()) => {
+                shown.saved();
+                tracing::debug!(stream, version = trainer.published().version(), "model saved");
+            }
+            // Tried again with the next version.
+            Err(error) => tracing::warn!(stream, error = format!("{error:#}"), "model not saved"),
+        }
     }
 }

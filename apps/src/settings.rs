@@ -1,5 +1,8 @@
 //! The files of settings; `examples/` explains every line.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use hone_transport::EndpointConfig;
 use serde::Deserialize;
 
@@ -13,6 +16,28 @@ pub struct Server {
     pub endpoint: EndpointConfig,
     /// Network and learning.
     pub trainer: server::Options,
+    /// What one stream may cost.
+    pub streams: server::limits::Limits,
+    /// For those who run it.
+    pub operation: Operation,
+}
+
+/// What helps to run a server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Operation {
+    /// TCP address of `/metrics`, `/healthz` and `/readyz`; none by default. They ask for no password.
+    pub http: Option<SocketAddr>,
+    /// Folder where models are kept from one run to the next; none by default.
+    pub models: Option<PathBuf>,
+    /// Most models in that folder; each name of a stream, and each network, has one.
+    pub models_max: usize,
+}
+
+impl Default for Operation {
+    fn default() -> Self {
+        Self { http: None, models: None, models_max: 1000 }
+    }
 }
 
 /// `hone-sender --config` and `hone-viewer --config`.

@@ -7,7 +7,7 @@ use hone_transport::{Client, Error, Publisher, Stats, Track, TrackWriter};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::dial::Dialer;
+use crate::dial::{Dialer, hopeless};
 
 /// Whether there is a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Uplink {
             Way::Open(open) => match open.client.ended() {
                 None if open.fresh => Ok(Link::Fresh),
                 None => Ok(Link::Up),
-                Some(Error::Replaced) => bail!(Error::Replaced),
+                Some(error) if hopeless(&error) || matches!(error, Error::Replaced) => bail!(error),
                 Some(error) => match self.dialer.clone() {
                     None => bail!(error),
                     Some(dialer) => {

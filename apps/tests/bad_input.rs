@@ -154,13 +154,14 @@ fn servers_that_are_not_there_or_not_trusted() {
     both("no such host:4443", &["--pin", &zeros], &["no such host"]);
     both(&silent, &["--pin", "abc"], &["abc", "64"]);
 
-    let mut server = Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0"]);
+    let mut server =
+        Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0", "--dev-certificate"]);
     let address = server.line("listening on ");
     let hash = server.line("certificate for development, pin it: ");
     both(&address, &["--pin", &zeros], &[&address, "certificate", "not trusted"]);
     both(&address, &[], &[&address, "certificate", "not trusted"]);
     // Its port is taken now; and a name that cannot be one.
-    refused(folder, SERVER, &["--bind", &address], &[&address, "cannot bind"]);
+    refused(folder, SERVER, &["--bind", &address, "--dev-certificate"], &[&address, "cannot bind"]);
     let named = ["--server", &address, "--pin", &hash, "--headless", "--name", "a/b"];
     refused(folder, VIEWER, &named, &["a/b", "letters"]);
     server.interrupt();
@@ -185,7 +186,11 @@ fn settings_with_mistakes() {
     wrong(SERVER, "[trainer.learn]\nbatch = \"many\"\n", &["settings.toml", "line 2", "many"]);
     wrong(SERVER, "[trainer]\nblocks = \n", &["settings.toml", "line 2"]);
     wrong(SERVER, "[endpoint]\nbind = \"127.0.0.1:0\"\nkeep_alive_ms = 9000\n", &["keep_alive_ms"]);
-    wrong(SERVER, "[endpoint]\nbind = \"127.0.0.1:0\"\n[trainer]\nfeatures = 7\n", &["7"]);
+    wrong(
+        SERVER,
+        "[endpoint]\nbind = \"127.0.0.1:0\"\ncertificate = \"dev\"\n[trainer]\nfeatures = 7\n",
+        &["7"],
+    );
     wrong(
         SERVER,
         "[endpoint]\nbind = \"127.0.0.1:0\"\n[endpoint.certificate]\nfiles = { cert = \"a.pem\", key = \"b.pem\" }\n",
@@ -196,6 +201,10 @@ fn settings_with_mistakes() {
     refused(folder, SERVER, &["--config", "none.toml"], &["none.toml"]);
     refused(folder, SERVER, &["--config", "."], &["cannot read ."]);
     if hone_kernels_missing() {
-        wrong(SERVER, "[endpoint]\nbind = \"127.0.0.1:0\"\n[trainer]\nbackend = \"cuda\"\n", &["cuda"]);
+        wrong(
+            SERVER,
+            "[endpoint]\nbind = \"127.0.0.1:0\"\ncertificate = \"dev\"\n[trainer]\nbackend = \"cuda\"\n",
+            &["cuda"],
+        );
     }
 }

@@ -41,7 +41,8 @@ fn start(folder: &Path, binary: &str, arguments: &[&str], settings: &[(&str, &st
     Process::start_with(folder, "process", binary, arguments, &environment)
 }
 
-const SMALL: &str = "[endpoint]\nbind = \"127.0.0.1:0\"\n[trainer]\nblocks = 1\nfeatures = 8\n";
+const SMALL: &str =
+    "[endpoint]\nbind = \"127.0.0.1:0\"\ncertificate = \"dev\"\n[trainer]\nblocks = 1\nfeatures = 8\n";
 
 #[test]
 fn the_demo_trains_on_cuda() {

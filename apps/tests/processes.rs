@@ -17,6 +17,7 @@ const VIEWER: &str = env!("CARGO_BIN_EXE_hone-viewer");
 const SETTINGS: &str = r#"
 [endpoint]
 bind = "127.0.0.1:0"
+certificate = "dev"
 
 [trainer]
 backend = "cpu"

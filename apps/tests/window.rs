@@ -36,7 +36,7 @@ impl Display {
         let number = 100 + std::process::id() % 1000 * 4 + NEXT.fetch_add(1, Ordering::Relaxed) % 4;
         let name = format!(":{number}");
         let child = Command::new("Xvfb")
-            .args([&name, "-screen", "0", "800x600x24", "-nolisten", "tcp"])
+            .args([&name, "-screen", "0", "1280x720x24", "-nolisten", "tcp"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
@@ -57,20 +57,38 @@ impl Display {
         [("DISPLAY", &self.name), ("WAYLAND_DISPLAY", "")]
     }
 
-    /// Presses keys in the one window that there is; false without xdotool.
+    /// What xdotool prints; none where it is missing or fails.
+    fn xdotool(&self, arguments: &[&str]) -> Option<String> {
+        // Whatever it does is drawn before the next.
+        std::thread::sleep(Duration::from_millis(200));
+        let output = Command::new("xdotool").args(arguments).env("DISPLAY", &self.name).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The one window that there is; none without xdotool.
+    fn window(&self) -> Option<String> {
+        Some(self.xdotool(&["search", "--name", "Hone"])?.lines().next()?.to_owned())
+    }
+
+    /// Presses keys in the window; false without xdotool.
     fn press(&self, keys: &[&str]) -> bool {
-        let tool = |arguments: &[&str]| {
-            let output = Command::new("xdotool").args(arguments).env("DISPLAY", &self.name).output();
-            output.ok().filter(|output| output.status.success())
-        };
-        let Some(found) = tool(&["search", "--name", "Hone"]) else { return false };
-        let window = String::from_utf8_lossy(&found.stdout).lines().next().unwrap_or_default().to_owned();
         // Nobody manages windows here: the key goes where the focus is put.
-        tool(&["windowfocus", &window]).is_some()
-            && keys.iter().all(|key| {
-                std::thread::sleep(Duration::from_millis(200));
-                tool(&["key", key]).is_some()
-            })
+        let focus = |window: String| self.xdotool(&["windowfocus", &window]);
+        self.window().and_then(focus).is_some()
+            && keys.iter().all(|key| self.xdotool(&["key", key]).is_some())
+    }
+
+    /// Moves the pointer from one place of the window to another with the left button down.
+    fn drag(&self, from: (u32, u32), to: (u32, u32)) {
+        let [from, to] = [from, to].map(|(x, y)| [x.to_string(), y.to_string()]);
+        for step in [
+            &["mousemove", &from[0], &from[1]][..],
+            &["mousedown", "1"],
+            &["mousemove", &to[0], &to[1]],
+            &["mouseup", "1"],
+        ] {
+            self.xdotool(step).unwrap();
+        }
     }
 }
 
@@ -84,8 +102,7 @@ impl Drop for Display {
 /// A server, a clip to send, and how senders and viewers find the server.
 fn server(folder: &Path) -> (Process, [String; 4]) {
     common::clip(&folder.join("clip.mp4"), (256, 144), 50, 25.0);
-    let settings =
-        "[endpoint]\nbind = \"127.0.0.1:0\"\n[trainer]\nbackend = \"cpu\"\nblocks = 1\nfeatures = 8\n";
+    let settings = "[endpoint]\nbind = \"127.0.0.1:0\"\ncertificate = \"dev\"\n[trainer]\nbackend = \"cpu\"\nblocks = 1\nfeatures = 8\n";
     std::fs::write(folder.join("server.toml"), settings).unwrap();
     let mut server = Process::start(folder, "server", SERVER, &["--config", "server.toml"]);
     let address = server.line("listening on ");
@@ -151,12 +168,17 @@ fn a_window_shows_a_stream_and_closes_cleanly() {
     );
 }
 
-/// The window's picture as X has it: (pixels, 3) RGB; none where ImageMagick is missing.
-fn picture_of(display: &Display, folder: &Path) -> Option<Vec<[u8; 3]>> {
+/// What X shows: columns, and (pixels, 3) RGB; none where ImageMagick is missing.
+fn picture_of(display: &Display, folder: &Path) -> Option<(usize, Vec<[u8; 3]>)> {
     let file = folder.join("screen.png");
     let mut shot = Command::new("import");
     shot.args(["-silent", "-window", "root"]).arg(&file).env("DISPLAY", &display.name);
     assert!(shot.status().ok()?.success());
+    Some(read_png(&file))
+}
+
+/// A file's columns and pixels.
+fn read_png(file: &Path) -> (usize, Vec<[u8; 3]>) {
     let mut decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(file).unwrap()));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().unwrap();
@@ -164,7 +186,76 @@ fn picture_of(display: &Display, folder: &Path) -> Option<Vec<[u8; 3]>> {
     let info = reader.next_frame(&mut bytes).unwrap();
     let channels = info.color_type.samples();
     assert!(channels >= 3, "a picture in colour");
-    Some(bytes[..info.buffer_size()].chunks_exact(channels).map(|p| [p[0], p[1], p[2]]).collect())
+    let pixels = bytes[..info.buffer_size()].chunks_exact(channels).map(|p| [p[0], p[1], p[2]]);
+    (info.width as usize, pixels.collect())
+}
+
+/// The clip that is bundled, by the base model, in a window of its size: a pixel of the screen is one of the picture.
+#[test]
+fn the_divider_is_dragged_between_bicubic_and_the_network() {
+    const SIZE: (usize, usize) = (640, 360);
+    let Some(display) = Display::open() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut server = Process::start(folder, "server", SERVER, &["--bind", "127.0.0.1:0"]);
+    let address = server.line("listening on ");
+    let hash = server.line("certificate for development, pin it: ");
+    let to = ["--server", &address, "--pin", &hash];
+    let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/bbb_landscape_1080p24.mp4");
+    let send = ["--input", clip, "--loop", "--scale", "2", "--lr-height", "180", "--total-kbps", "200"];
+    let _sender = Process::start(folder, "sender", SENDER, &[&to[..], &send].concat());
+    // By the network however slow it is here.
+    let more = ["--device", "cpu", "--every-frame"];
+    let mut viewer =
+        Process::start_with(folder, "viewer", VIEWER, &[&to[..], &more].concat(), &display.environment());
+    viewer.logged("state=active", 3 * MOMENT);
+    let Some(window) = display.window() else { return eprintln!("SKIPPED: no xdotool") };
+    display.xdotool(&["windowsize", &window, "640", "360"]).unwrap();
+    // It stands still in both versions, which are saved.
+    assert!(display.press(&["c", "space"]));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(display.press(&["s"]));
+    viewer.logged("saved ./cam-", MOMENT);
+    let saved = |what: &str| {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files = files.filter(|path| path.to_string_lossy().ends_with(what));
+        let (width, pixels) = read_png(&files.next().unwrap());
+        assert_eq!((width, pixels.len()), (SIZE.0, SIZE.0 * SIZE.1));
+        pixels
+    };
+    let (bicubic, network) = (saved("-bicubic.png"), saved("-network.png"));
+    let far = |a: [u8; 3], b: [u8; 3]| (0..3).map(|c| a[c].abs_diff(b[c])).max().unwrap();
+    let mut divider = SIZE.0 / 2;
+    for to in [SIZE.0 / 4, 7 * SIZE.0 / 8, SIZE.0 / 2] {
+        let at = |x: usize| (x as u32, SIZE.1 as u32 / 2);
+        display.drag(at(divider), at(to));
+        divider = to;
+        // Away from the divider, so that nothing is taken for it.
+        std::thread::sleep(Duration::from_secs(1));
+        let Some((width, pixels)) = picture_of(&display, folder) else {
+            return eprintln!("SKIPPED: no ImageMagick: nobody looks at the window");
+        };
+        let mut told = [0; 2];
+        // Above lies the line of the state, below the names of both sides.
+        for (y, x) in (SIZE.1 / 4..3 * SIZE.1 / 4).flat_map(|y| (0..SIZE.0).map(move |x| (y, x))) {
+            let (shown, at) = (pixels[y * width + x], y * SIZE.0 + x);
+            let right = usize::from(x >= divider);
+            if x.abs_diff(divider) > 3 {
+                let (mine, other) = [(bicubic[at], network[at]), (network[at], bicubic[at])][right];
+                assert!(
+                    far(shown, mine) <= 1,
+                    "{x}, {y} with the divider at {divider}: {shown:?}, not {mine:?}"
+                );
+                told[right] += usize::from(far(shown, other) > 2);
+            } else if x.abs_diff(divider) == 0 {
+                assert_eq!(shown, [255; 3], "the divider at {divider}, row {y}");
+            }
+        }
+        // Both versions are told apart on either side.
+        assert!(told.iter().all(|pixels| *pixels > 200), "{told:?} with the divider at {divider}");
+    }
+    viewer.interrupt();
+    assert_eq!(viewer.end(MOMENT), 0, "{}", viewer.stderr());
 }
 
 #[test]
@@ -193,7 +284,7 @@ fn frames_that_stay_on_the_device_are_drawn() {
     for keys in [&[][..], &["c"]] {
         let _ = display.press(keys);
         std::thread::sleep(Duration::from_secs(1));
-        let Some(pixels) = picture_of(&display, folder) else {
+        let Some((_, pixels)) = picture_of(&display, folder) else {
             eprintln!("SKIPPED: no ImageMagick: nobody looks at the window");
             break;
         };

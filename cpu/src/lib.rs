@@ -13,13 +13,17 @@ mod network;
 pub mod peak;
 mod pixel_shuffle;
 mod program;
+mod reuse;
 mod simd;
+mod stillness;
 mod trainer;
 mod winograd;
 mod yuv_rgb;
 
 pub use bicubic::{bicubic, upscale_bicubic};
 pub use network::Network;
+pub use reuse::Reuse;
 pub use simd::{code_value, simd};
+pub use stillness::stillness;
 pub use trainer::CpuTrainer;
 pub use yuv_rgb::{rgb8_from_yuv, yuv_rgb};

@@ -94,7 +94,7 @@ fn check_size(bytes: &[u8]) -> Result<&[u8], FileError> {
 
 fn read(arch: Arch, bytes: &[u8], bias_scale: f32) -> Result<Weights, FileError> {
     let file = SafeTensors::deserialize(bytes)?;
-    let mut params = Vec::with_capacity(arch.params());
+    let mut params = Vec::with_capacity(arch.params().min(bytes.len() / 4));
     for layer in arch.layers() {
         let parts =
             [("weight", vec![layer.cout, layer.cin, 3, 3], 1.0), ("bias", vec![layer.cout], bias_scale)];

@@ -91,6 +91,11 @@ impl Published {
         Self { arch: self.arch, version: self.version + 1, grid }
     }
 
+    /// The same weights under another version: where a stream goes on that had come so far before.
+    pub fn at_version(self, version: u64) -> Self {
+        Self { version, ..self }
+    }
+
     pub(crate) fn from_grid(arch: Arch, version: u64, grid: Vec<i32>) -> Self {
         Self { arch, version, grid }
     }

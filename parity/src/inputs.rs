@@ -53,6 +53,18 @@ impl Picture {
         Self { h, w, planes, colour, quantiser: rng.below(52) as u8 }
     }
 
+    /// The next one of a scene in which little moves: some pixels are off, by little or by more, and chroma in all of it.
+    pub fn nearly(&self, rng: &mut Rng) -> Self {
+        let mut next = self.clone();
+        let area = self.h * self.w;
+        for _ in 0..area.div_ceil(200) {
+            let luma = &mut next.planes[0][rng.below(area)];
+            *luma = luma.saturating_add(rng.below(12) as u8);
+        }
+        next.planes[1..].iter_mut().flatten().for_each(|v| *v = v.saturating_sub(3));
+        next
+    }
+
     /// As backends take it.
     pub fn yuv(&self) -> Yuv420<'_> {
         let [y, u, v] = &self.planes;

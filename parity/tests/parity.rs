@@ -36,6 +36,21 @@ fn yuv_rgb() {
 }
 
 #[test]
+fn stillness() {
+    report("stillness", |report| cases::stillness::run(gpu().as_ref(), report));
+}
+
+#[test]
+fn reuse_cpu() {
+    report("reuse, cpu", |report| cases::reuse::run(Preference::Cpu, report));
+}
+
+#[test]
+fn reuse_wgpu() {
+    report("reuse, wgpu", |report| cases::reuse::run(ANY_GPU, report));
+}
+
+#[test]
 fn network_cpu() {
     report("network, cpu", cases::network::cpu);
 }
@@ -52,7 +67,7 @@ fn network_upscaler_wgpu() {
 
 #[test]
 fn network_kernels() {
-    report("network, every kernel", cases::network::kernels);
+    report("network, every kernel", cases::network::every_kernel);
 }
 
 #[test]

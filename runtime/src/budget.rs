@@ -1,154 +1,168 @@
-//! How much a frame may cost: the network while it keeps up, bicubic while it does not.
+//! How much a frame may cost: the network while it keeps up, else every second frame without it, else bicubic.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::Mode;
 
 /// Share of the frame interval that upscaling may take; the rest is for decoding and showing.
 const SHARE: f64 = 0.8;
-/// Late frames, less those in time since, that make the network step down.
+/// Late frames, less those in time since, that make a step down.
 const MISSES_MAX: u32 = 8;
-/// Late frames that end a probe: enough to forgive one hiccup.
-const PROBE_MISSES_MAX: u32 = 2;
-/// Frames in a row that a probe must keep up before it counts as settled.
-const PROBE_FRAMES: u32 = 60;
-/// Bicubic frames before the first probe: some seconds.
+/// Late frames that end a trial: enough to forgive one hiccup.
+const TRIAL_MISSES_MAX: u32 = 3;
+/// Frames that a step up is on trial.
+const TRIAL_FRAMES: u32 = 60;
+/// Frames on a rung before the first step up is tried: some seconds.
 const WAIT_FRAMES: u32 = 120;
-/// Longest wait between probes, in frames: each failed probe doubles the wait up to this, some minutes.
+/// The network's frame and the one that reuses it.
+const PAIR_FRAMES: u32 = 2;
+/// Longest wait, in frames: each failed trial doubles the wait up to this, some minutes.
 const WAIT_FRAMES_MAX: u32 = 7_680;
 
+/// What a device affords, the best first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rung {
+    /// The network on every frame.
+    #[default]
+    Network,
+    /// The network on every second frame, [`Mode::Reuse`] on those between.
+    Reuse,
+    /// Bicubic on all of them.
+    Bicubic,
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Network => "network",
+            Self::Reuse => "reuse",
+            Self::Bicubic => "bicubic",
+        })
+    }
+}
+
 /// Decides each frame's [`Mode`] from what the frames before took. Has no clock of its own.
+///
+/// It steps down after some late frames, and over [`Rung::Reuse`] if half of what the network took was too long
+/// already. A step up comes only after a wait, for a trial; each trial that fails doubles the wait. Where the network's
+/// frames are measured anyway, on [`Rung::Reuse`], the wait begins anew with each that would have been late by itself.
 #[derive(Clone, Debug)]
 pub struct Budget {
     limit: Duration,
-    state: State,
-    /// Bicubic frames until the next probe, should the network step down.
-    wait: u32,
-}
-
-#[derive(Clone, Debug)]
-enum State {
-    Settled { misses: u32 },
-    Probing { misses: u32, frames: u32 },
-    Floor { left: u32 },
+    rung: Rung,
+    /// On [`Rung::Reuse`]: what the network's frame of this pair took, if that is done.
+    pair: Option<Duration>,
+    misses: u32,
+    /// The least that a late frame took since there were no misses.
+    least: Duration,
+    /// Frames left of the trial that a step up began; 0 without one.
+    trial: u32,
+    /// Frames left before a step up is tried.
+    left: u32,
+    /// How many these are at first, on [`Rung::Reuse`] and on [`Rung::Bicubic`].
+    wait: [u32; 2],
 }
 
 impl Budget {
     /// A budget that starts with the network. `interval` is the time from frame to frame.
     pub fn new(interval: Duration) -> Self {
-        Self { limit: interval.mul_f64(SHARE), state: State::Settled { misses: 0 }, wait: WAIT_FRAMES }
+        Self {
+            limit: interval.mul_f64(SHARE),
+            rung: Rung::Network,
+            pair: None,
+            misses: 0,
+            least: Duration::ZERO,
+            trial: 0,
+            left: 0,
+            wait: [WAIT_FRAMES; 2],
+        }
     }
 
-    /// Takes a new frame rate; what has been learned of the old one is forgotten.
-    pub fn set_interval(&mut self, interval: Duration) {
-        *self = Self::new(interval);
+    /// What the device affords now.
+    pub fn rung(&self) -> Rung {
+        self.rung
     }
 
     /// How the next frame is to be upscaled.
     pub fn mode(&self) -> Mode {
-        match self.state {
-            State::Settled { .. } | State::Probing { .. } => Mode::Network,
-            State::Floor { .. } => Mode::Bicubic,
+        match self.rung {
+            Rung::Network => Mode::Network,
+            Rung::Reuse if self.pair.is_none() => Mode::Network,
+            Rung::Reuse => Mode::Reuse,
+            Rung::Bicubic => Mode::Bicubic,
         }
     }
 
-    /// Notes what the frame that [`Budget::mode`] was asked for took.
-    pub fn record(&mut self, took: Duration) {
-        let late = took > self.limit;
-        self.state = match self.state {
-            State::Settled { misses } => {
-                let misses = if late { misses + 1 } else { misses.saturating_sub(1) };
-                if misses < MISSES_MAX { State::Settled { misses } } else { State::Floor { left: self.wait } }
-            }
-            State::Floor { left } if left > 1 => State::Floor { left: left - 1 },
-            State::Floor { .. } => State::Probing { misses: 0, frames: 0 },
-            State::Probing { misses, frames } => {
-                let (misses, frames) = (misses + u32::from(late), frames + 1);
-                if misses >= PROBE_MISSES_MAX {
-                    self.wait = (2 * self.wait).min(WAIT_FRAMES_MAX);
-                    State::Floor { left: self.wait }
-                } else if frames >= PROBE_FRAMES {
-                    self.wait = WAIT_FRAMES;
-                    State::Settled { misses: 0 }
-                } else {
-                    State::Probing { misses, frames }
+    /// Notes how a frame was upscaled and what that took. What was not made as [`Budget::mode`] says tells nothing of the
+    /// rung and does not count.
+    pub fn record(&mut self, mode: Mode, took: Duration) {
+        match (self.rung, mode) {
+            (Rung::Network, Mode::Network) => self.judge(took, 1),
+            // A network that is asked for again, since there was nothing to reuse, is judged by itself.
+            (Rung::Reuse, Mode::Network) if self.pair.is_some() => self.judge(took, 1),
+            (Rung::Reuse, Mode::Network) => self.pair = Some(took),
+            (Rung::Reuse, Mode::Reuse) => {
+                let Some(network) = self.pair.take() else { return };
+                if network > self.limit {
+                    // After this pair, which does not count.
+                    self.left = self.wait[0] + PAIR_FRAMES;
                 }
+                self.judge((network + took) / PAIR_FRAMES, PAIR_FRAMES);
             }
+            (Rung::Bicubic, Mode::Bicubic) => self.judge(Duration::ZERO, 1),
+            _ => {}
+        }
+    }
+
+    /// Counts frames that took so long each.
+    fn judge(&mut self, took: Duration, frames: u32) {
+        let late = took > self.limit;
+        if late {
+            self.least = if self.misses == 0 { took } else { self.least.min(took) };
+            self.misses += frames;
+        } else if self.trial == 0 {
+            self.misses = self.misses.saturating_sub(frames);
+        }
+        let misses_max = if self.trial > 0 { TRIAL_MISSES_MAX } else { MISSES_MAX };
+        if self.misses >= misses_max {
+            return self.step_down();
+        }
+        if self.trial > 0 {
+            self.trial = self.trial.saturating_sub(frames);
+            if self.trial == 0 {
+                self.misses = 0;
+                self.wait[self.rung as usize] = WAIT_FRAMES;
+            }
+        }
+        self.left = self.left.saturating_sub(frames);
+        if self.rung > Rung::Network && self.trial == 0 && self.left == 0 {
+            let up = if self.rung == Rung::Bicubic { Rung::Reuse } else { Rung::Network };
+            self.enter(up);
+            self.trial = TRIAL_FRAMES;
+        }
+    }
+
+    fn step_down(&mut self) {
+        let hopeless = self.trial == 0 && self.least / 2 > self.limit;
+        let down = if self.rung == Rung::Network && !hopeless { Rung::Reuse } else { Rung::Bicubic };
+        if self.trial > 0 {
+            let wait = &mut self.wait[self.rung as usize];
+            *wait = (2 * *wait).min(WAIT_FRAMES_MAX);
+        }
+        self.enter(down);
+    }
+
+    fn enter(&mut self, rung: Rung) {
+        self.rung = rung;
+        (self.pair, self.misses, self.trial) = (None, 0, 0);
+        self.left = match rung {
+            Rung::Network => 0,
+            Rung::Reuse => self.wait[0],
+            Rung::Bicubic => self.wait[1],
         };
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const INTERVAL: Duration = Duration::from_millis(40);
-    const FAST: Duration = Duration::from_millis(10);
-    const SLOW: Duration = Duration::from_millis(60);
-
-    /// Frames in a row of one mode while each network frame takes `network`; at most `max`.
-    fn run(budget: &mut Budget, network: Duration, max: u32) -> u32 {
-        let mode = budget.mode();
-        let took = if mode == Mode::Network { network } else { FAST };
-        let mut frames = 0;
-        while frames < max && budget.mode() == mode {
-            budget.record(took);
-            frames += 1;
-        }
-        frames
-    }
-
-    #[test]
-    fn a_device_that_keeps_up_stays_with_the_network() {
-        let mut budget = Budget::new(INTERVAL);
-        assert_eq!(run(&mut budget, FAST, 10_000), 10_000);
-        // A late frame now and then is forgiven.
-        for k in 0..10_000 {
-            budget.record(if k % 3 == 0 { SLOW } else { FAST });
-            assert_eq!(budget.mode(), Mode::Network);
-        }
-    }
-
-    #[test]
-    fn the_limit_is_a_share_of_the_interval() {
-        for (took, frames) in [(32, 1_000), (33, MISSES_MAX)] {
-            assert_eq!(
-                run(&mut Budget::new(INTERVAL), Duration::from_millis(took), 1_000),
-                frames,
-                "{took} ms"
-            );
-        }
-    }
-
-    #[test]
-    fn a_slow_device_steps_down_and_probes_ever_more_rarely() {
-        let mut budget = Budget::new(INTERVAL);
-        assert_eq!(run(&mut budget, SLOW, 1_000), MISSES_MAX);
-        let mut wait = WAIT_FRAMES;
-        for _ in 0..10 {
-            assert_eq!(budget.mode(), Mode::Bicubic);
-            assert_eq!(run(&mut budget, SLOW, 100_000), wait);
-            assert_eq!(run(&mut budget, SLOW, 1_000), PROBE_MISSES_MAX);
-            wait = (2 * wait).min(WAIT_FRAMES_MAX);
-        }
-    }
-
-    #[test]
-    fn a_device_that_recovers_gets_the_network_back() {
-        let mut budget = Budget::new(INTERVAL);
-        run(&mut budget, SLOW, 1_000);
-        assert_eq!(run(&mut budget, FAST, 1_000), WAIT_FRAMES);
-        assert_eq!(run(&mut budget, FAST, 1_000), 1_000);
-        // and it is as patient as at first
-        assert_eq!(run(&mut budget, SLOW, 1_000), MISSES_MAX);
-        assert_eq!(run(&mut budget, SLOW, 1_000), WAIT_FRAMES);
-    }
-
-    #[test]
-    fn a_new_interval_starts_over() {
-        let mut budget = Budget::new(INTERVAL);
-        run(&mut budget, SLOW, 1_000);
-        budget.set_interval(2 * INTERVAL);
-        assert_eq!(run(&mut budget, SLOW, 1_000), 1_000);
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use hone_cpu::Network;
+use hone_cpu::{Network, Reuse};
 use hone_model::{Weights, Yuv420};
 
 use crate::Mode;
@@ -13,6 +13,8 @@ pub(crate) struct Cpu {
     network: Option<Network>,
     /// Newer weights, swapped in before the next frame.
     spare: Option<Network>,
+    /// The network's last frame, while such are kept.
+    reuse: Option<Reuse>,
     ready: VecDeque<Vec<u8>>,
     /// Buffers of frames that were read, to be used again.
     free: Vec<Vec<u8>>,
@@ -21,11 +23,23 @@ pub(crate) struct Cpu {
 impl Cpu {
     pub fn new(scale: usize, weights: Option<&Weights>) -> Self {
         let spare = weights.map(Network::new);
-        Self { scale, network: None, spare, ready: VecDeque::new(), free: Vec::new() }
+        Self { scale, network: None, spare, reuse: None, ready: VecDeque::new(), free: Vec::new() }
     }
 
     pub fn set_weights(&mut self, weights: &Weights) {
         self.spare = Some(Network::new(weights));
+    }
+
+    /// Starts or stops to keep the network's last frame.
+    pub fn keep(&mut self, on: bool) {
+        if on != self.reuse.is_some() {
+            self.reuse = on.then(|| Reuse::new(self.scale));
+        }
+    }
+
+    /// Whether a frame of (H, W) pictures is kept.
+    pub fn keeps(&self, h: usize, w: usize) -> bool {
+        self.reuse.as_ref().is_some_and(|reuse| reuse.fits(h, w))
     }
 
     /// Frames that were submitted and not read.
@@ -39,8 +53,15 @@ impl Cpu {
             self.network = Some(spare);
         }
         rgba.resize(4 * self.scale * picture.h * self.scale * picture.w, 0);
-        match &mut self.network {
-            Some(network) if mode == Mode::Network => network.upscale(picture, rgba),
+        let fits = self.keeps(picture.h, picture.w);
+        match (mode, &mut self.reuse, &mut self.network) {
+            (Mode::Reuse, Some(reuse), _) if fits => reuse.upscale(picture, rgba),
+            (Mode::Network | Mode::Reuse, reuse, Some(network)) => {
+                network.upscale(picture, rgba);
+                if let Some(reuse) = reuse {
+                    reuse.keep(picture, rgba);
+                }
+            }
             _ => hone_cpu::upscale_bicubic(picture, self.scale, rgba),
         }
     }

@@ -12,7 +12,7 @@ mod options;
 mod quiet;
 mod upscaler;
 
-pub use budget::Budget;
+pub use budget::{Budget, Rung};
 pub use error::{Error, SIDE_MAX};
 pub use options::{Mode, Options, Preference, UnknownVariant, Variant};
 pub use quiet::quiet_mesa;

@@ -24,6 +24,9 @@ pub enum Preference {
 pub enum Mode {
     /// By the network; by bicubic as long as there are no weights.
     Network,
+    /// By bicubic interpolation with the detail of the network's last frame where the picture stands still; by the
+    /// network if no such frame is [kept](crate::Upscaler::keep).
+    Reuse,
     /// By bicubic interpolation: the floor that always keeps up.
     Bicubic,
 }
@@ -35,11 +38,15 @@ pub enum Variant {
     F32,
     /// Activations in 16 bits, sums in 32.
     F16Storage,
+    /// Activations in 16 bits, sums of 12 products in 16, the sum of these in 32: where shaders have 16-bit arithmetic.
+    F16,
+    /// Activations in 16 bits, products of cooperative matrices of 8x8: where the adapter has them, with sums in 32 bits.
+    Coop8,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::F32, Self::F16Storage];
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16Storage, Self::F16, Self::Coop8];
 }
 
 impl fmt::Display for Variant {
@@ -47,13 +54,15 @@ impl fmt::Display for Variant {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::F16Storage => "f16-storage",
+            Self::F16 => "f16",
+            Self::Coop8 => "coop8",
         })
     }
 }
 
 /// No [`Variant`] has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no shader variant: expected f32 or f16-storage")]
+#[error("`{0}` is no shader variant: expected f32, f16-storage, f16 or coop8")]
 pub struct UnknownVariant(pub String);
 
 impl FromStr for Variant {

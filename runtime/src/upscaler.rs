@@ -15,6 +15,8 @@ pub struct Upscaler {
     name: String,
     /// The newest weights: what another engine would start from.
     weights: Option<Weights>,
+    /// Whether the network's last frame is kept.
+    keep: bool,
     /// Whether the CPU takes over from a GPU that fails.
     fall_back: bool,
     /// Frames that were in flight on a GPU that failed, and why it did.
@@ -101,7 +103,7 @@ impl Upscaler {
         info!(backend = name, %arch, "upscaler ready");
         let fall_back = options.device == Preference::Auto;
         let presented = Vec::new();
-        Self { arch, engine, name, weights: None, fall_back, lost: 0, reason: None, presented }
+        Self { arch, engine, name, weights: None, keep: false, fall_back, lost: 0, reason: None, presented }
     }
 
     /// The network.
@@ -147,6 +149,30 @@ impl Upscaler {
             // A fault of the device is told by the next frame.
             Engine::Gpu(network) => network.pass_times().unwrap_or_default(),
             Engine::Cpu(_) => &[],
+        }
+    }
+
+    /// Starts or stops to keep the network's last frame, for [`Mode::Reuse`]. Costs memory and a copy, and is off at
+    /// first.
+    pub fn keep(&mut self, on: bool) {
+        self.keep = on;
+        match &mut self.engine {
+            Engine::Gpu(network) => network.keep(on),
+            Engine::Cpu(cpu) => cpu.keep(on),
+        }
+    }
+
+    /// How an (H, W) picture would be upscaled if `mode` were asked for: by bicubic as long as there are no weights, and
+    /// by the network if there is no frame to reuse.
+    pub fn possible(&self, h: usize, w: usize, mode: Mode) -> Mode {
+        let keeps = match &self.engine {
+            Engine::Gpu(network) => network.keeps(h, w),
+            Engine::Cpu(cpu) => cpu.keeps(h, w),
+        };
+        match mode {
+            _ if !self.has_weights() => Mode::Bicubic,
+            Mode::Reuse if !keeps => Mode::Network,
+            mode => mode,
         }
     }
 
@@ -284,7 +310,7 @@ impl Upscaler {
         if h.max(w) > SIDE_MAX / self.arch.scale() {
             return Err(Error::Side { w, h });
         }
-        Ok(if self.has_weights() { mode } else { Mode::Bicubic })
+        Ok(self.possible(h, w, mode))
     }
 
     /// Goes on with the CPU if that is allowed. Frames in flight are lost.
@@ -296,6 +322,7 @@ impl Upscaler {
         self.lost = self.in_flight();
         self.reason = Some((std::mem::replace(&mut self.name, "cpu".to_owned()), error.to_string()));
         self.engine = Engine::Cpu(Box::new(Cpu::new(self.arch.scale(), self.weights.as_ref())));
+        self.keep(self.keep);
         Ok(())
     }
 }

@@ -33,6 +33,8 @@ struct Case {
     waves_min: u64,
     /// Of the whole program, 15% above what Mesa 22.3 needs.
     instructions_max: u64,
+    /// The same with sums in 16 bits, where an instruction multiplies and adds twice.
+    f16_instructions_max: u64,
 }
 
 /// A convolution inside a network with 16 channels, as GPUs run it.
@@ -58,13 +60,13 @@ const BODY: [(&str, f64); 17] = [
 
 #[rustfmt::skip]
 const CASES: [Case; 7] = [
-    Case { name: "16 to 16", shader: CONV3X3, constants: &[], registers_max: 120, waves_min: 8, instructions_max: 3850 },
-    Case { name: "32 to 32, add", shader: CONV3X3, constants: &[("IN_GROUPS", 8.0), ("SUB_GROUPS", 8.0), ("RELU", 0.0), ("ADD", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 3950 },
-    Case { name: "64 to 64", shader: CONV3X3, constants: &[("IN_GROUPS", 16.0), ("SUB_GROUPS", 16.0), ("WEIGHTS", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 3850 },
-    Case { name: "head", shader: CONV3X3, constants: &[("IN_GROUPS", 1.0), ("HEAD", 1.0), ("KEEP_RGB", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 2050 },
-    Case { name: "tail x2", shader: CONV3X3, constants: &[("SUB_GROUPS", 1.0), ("S", 2.0), ("RELU", 0.0), ("TAIL", 1.0), ("BASE", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 6750 },
-    Case { name: "planes", shader: YUV_RGB, constants: &[], registers_max: 32, waves_min: 16, instructions_max: 120 },
-    Case { name: "x2", shader: BICUBIC, constants: &[("S", 2.0)], registers_max: 64, waves_min: 16, instructions_max: 260 },
+    Case { name: "16 to 16", shader: CONV3X3, constants: &[], registers_max: 120, waves_min: 8, instructions_max: 3850, f16_instructions_max: 2650 },
+    Case { name: "32 to 32, add", shader: CONV3X3, constants: &[("IN_GROUPS", 8.0), ("SUB_GROUPS", 8.0), ("RELU", 0.0), ("ADD", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 3950, f16_instructions_max: 2750 },
+    Case { name: "64 to 64", shader: CONV3X3, constants: &[("IN_GROUPS", 16.0), ("SUB_GROUPS", 16.0), ("WEIGHTS", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 3850, f16_instructions_max: 2650 },
+    Case { name: "head", shader: CONV3X3, constants: &[("IN_GROUPS", 1.0), ("HEAD", 1.0), ("KEEP_RGB", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 2050, f16_instructions_max: 1650 },
+    Case { name: "tail x2", shader: CONV3X3, constants: &[("SUB_GROUPS", 1.0), ("S", 2.0), ("RELU", 0.0), ("TAIL", 1.0), ("BASE", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 6750, f16_instructions_max: 6200 },
+    Case { name: "planes", shader: YUV_RGB, constants: &[], registers_max: 32, waves_min: 16, instructions_max: 120, f16_instructions_max: 120 },
+    Case { name: "x2", shader: BICUBIC, constants: &[("S", 2.0)], registers_max: 64, waves_min: 16, instructions_max: 260, f16_instructions_max: 260 },
 ];
 
 /// The driver reads its settings from the environment, so it gets a process of its own: this program, with the next test.
@@ -100,8 +102,14 @@ fn shaders_fit_amd_gpus() {
 #[ignore = "the process of the test before"]
 fn compile_for_one_family() {
     let gpu = NullGpu::open();
-    for (case, precision) in CASES.iter().flat_map(|case| Precision::ALL.map(|precision| (case, precision))) {
-        let &Case { shader, constants, registers_max, waves_min, instructions_max, .. } = case;
+    // RADV of Mesa 22.3 has no cooperative matrices.
+    let precisions = || Precision::ALL.into_iter().filter(|&precision| precision != Precision::Coop8);
+    for (case, precision) in
+        CASES.iter().flat_map(|case| precisions().map(move |precision| (case, precision)))
+    {
+        let &Case { shader, constants, registers_max, waves_min, .. } = case;
+        let instructions_max =
+            if precision == Precision::F16 { case.f16_instructions_max } else { case.instructions_max };
         let found = gpu.statistics(&Program::new(&shader.of(precision), constants));
         let of = |name: &str| *found.get(name).unwrap_or_else(|| panic!("no {name} in {found:?}"));
         let (registers, waves, instructions) = (of("VGPRs"), of("Subgroups per SIMD"), of("Instructions"));

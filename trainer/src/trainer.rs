@@ -1,5 +1,7 @@
 //! When to step, when to publish, when to pause.
 
+mod saved;
+
 use hone_model::backend::{Adam, BackendError, Loss, TrainBackend};
 use hone_model::rng::Rng;
 use hone_model::{Origin, Published, Weights, update};
@@ -70,6 +72,8 @@ pub struct Trainer {
     settled: bool,
     /// What was learned before a cut has not yet been judged in the new scene.
     untried: bool,
+    /// It goes on from saved weights.
+    resumed: bool,
     /// A held-out patch has come since what is shown was last doubted.
     undoubted: bool,
     steps: u64,
@@ -127,6 +131,7 @@ impl Trainer {
             new_scene: false,
             settled: false,
             untried: false,
+            resumed: false,
             undoubted: false,
             steps: 0,
             steps_at_start: 0,
@@ -284,7 +289,8 @@ impl Trainer {
 
     fn learning_rate(&self) -> f32 {
         let halvings = (self.steps - self.steps_at_start) as f32 / self.config.learning_rate_half_steps;
-        let start = if self.has_base() { self.config.learning_rate_base } else { self.config.learning_rate };
+        let trained = self.has_base() || self.resumed;
+        let start = if trained { self.config.learning_rate_base } else { self.config.learning_rate };
         (start * 0.5f32.powf(halvings)).max(self.config.learning_rate_min)
     }
 

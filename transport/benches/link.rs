@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hone_transport::config::{Congestion, Trust};
+use hone_transport::config::{Certificate, Congestion, Trust};
 use hone_transport::link::{self, Link};
 use hone_transport::pacer::{self, Pacer};
 use hone_transport::{Client, Delivery, EndpointConfig, Server, Subscription, Track, TrackReader, hex};
@@ -44,7 +44,13 @@ struct Result {
 }
 
 fn endpoint(congestion: Congestion, trust: Trust) -> EndpointConfig {
-    EndpointConfig { bind: ([127, 0, 0, 1], 0).into(), congestion, trust, ..EndpointConfig::default() }
+    EndpointConfig {
+        certificate: Certificate::Dev,
+        bind: ([127, 0, 0, 1], 0).into(),
+        congestion,
+        trust,
+        ..EndpointConfig::default()
+    }
 }
 
 async fn ages(mut reader: TrackReader, start: Instant) -> Vec<f64> {

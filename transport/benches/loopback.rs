@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::cast_sign_loss, reason = "a benchmark fails by panicking")]
 
 use bytes::Bytes;
-use hone_transport::{Client, Delivery, EndpointConfig, Server, Track, config::Trust, hex};
+use hone_transport::{
+    Client, Delivery, EndpointConfig, Server, Track,
+    config::{Certificate, Trust},
+    hex,
+};
 use std::time::{Duration, Instant};
 
 const UPDATE_BYTES: usize = 100_000;
@@ -12,7 +16,11 @@ const FRAMES: u32 = 300;
 const FRAME: Duration = Duration::from_micros(16_667);
 
 async fn pair() -> (Server, Client, Client) {
-    let local = EndpointConfig { bind: ([127, 0, 0, 1], 0).into(), ..EndpointConfig::default() };
+    let local = EndpointConfig {
+        bind: ([127, 0, 0, 1], 0).into(),
+        certificate: Certificate::Dev,
+        ..EndpointConfig::default()
+    };
     let server = Server::bind(&local).await.unwrap();
     let trust = Trust::Pinned(vec![hex(&server.certificate_hash())]);
     let config = EndpointConfig { trust, ..local };

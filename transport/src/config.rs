@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, Track};
 use serde::{Deserialize, Serialize};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Everything about one QUIC endpoint, server or client. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,8 +10,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub struct EndpointConfig {
     /// Local UDP address. A server listens here; a client sends from here. Default `0.0.0.0:0`: any free port.
     pub bind: SocketAddr,
-    /// The certificate that a server shows. Default `"dev"`.
+    /// The certificate that a server shows. A server must name one.
     pub certificate: Certificate,
+    /// A server's key file: peers must then show a token that one of its keys has signed. Default none.
+    pub token_key: Option<PathBuf>,
+    /// Lets everybody publish and view where there is no key file. On loopback everybody may. Default false.
+    pub allow_anonymous: bool,
+    /// The token that a client shows. Default none.
+    pub token: Option<Secret>,
     /// The certificates that a client accepts. Default `"system"`.
     pub trust: Trust,
     /// Congestion control of what this endpoint sends. Default `"cubic"`.
@@ -22,7 +28,7 @@ pub struct EndpointConfig {
     /// A packet is sent after this much silence so that the connection stays up, ms; 0 turns it off.
     /// Must be less than half of `idle_timeout_ms`, or one lost packet ends a quiet connection. Default 500.
     pub keep_alive_ms: u64,
-    /// How long a client waits for the whole handshake, ms. Default 5000.
+    /// How long a client waits for the whole handshake, and how long a server lets one take, ms. Default 5000.
     pub connect_timeout_ms: u64,
     /// How long a clean shutdown waits for the peers to have everything that was written, ms. Default 3000.
     pub shutdown_timeout_ms: u64,
@@ -43,6 +49,9 @@ impl Default for EndpointConfig {
         Self {
             bind: SocketAddr::from(([0, 0, 0, 0], 0)),
             certificate: Certificate::default(),
+            token_key: None,
+            allow_anonymous: false,
+            token: None,
             trust: Trust::default(),
             congestion: Congestion::default(),
             idle_timeout_ms: 3_000,
@@ -61,10 +70,14 @@ impl Default for EndpointConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Certificate {
-    /// Made at start: ECDSA P-256, self-signed, valid for 13 days (browsers take a pinned certificate for at most
-    /// 14). Clients pin the SHA-256 of it, which changes at every start.
+    /// None was named.
     #[default]
+    Unset,
+    /// Made at start: ECDSA P-256, self-signed, valid for 13 days (browsers take a pinned certificate for at most
+    /// 14). Clients pin the SHA-256 of it, which changes at every start. Only for a server on loopback.
     Dev,
+    /// The same for a server on any address: whoever copies the hash wrongly trusts a stranger.
+    DevAnywhere,
     /// From PEM files.
     Files {
         /// The chain, leaf first.
@@ -72,6 +85,17 @@ pub enum Certificate {
         /// The private key: PKCS#8, SEC1 or PKCS#1.
         key: PathBuf,
     },
+}
+
+/// A text that no log shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 /// The servers that a client trusts.
@@ -153,8 +177,14 @@ pub struct Limits {
     pub cache_bytes_max: u64,
     /// Most concurrent streams that a peer may have open, each way. A group is a stream. Default 256.
     pub streams_max: u32,
-    /// Most sessions on a server; more are refused. Default 256.
+    /// Most sessions on a server, those in their handshake included; more are refused. Default 256.
     pub sessions_max: u32,
+    /// Most sessions of one IPv4 address, or of one /64 of IPv6; more are refused. Default 64.
+    pub sessions_per_address_max: u32,
+    /// Most broadcasts that senders have on a server at a time, and most of one session. Default 64 and 8.
+    pub broadcasts_max: u32,
+    /// See `broadcasts_max`.
+    pub broadcasts_per_session_max: u32,
     /// Receive window of a connection, bytes: what a peer may have in flight to us. Default 16 MiB.
     pub receive_window_bytes: u32,
 }
@@ -170,6 +200,9 @@ impl Default for Limits {
             cache_bytes_max: 256 << 20,
             streams_max: 256,
             sessions_max: 256,
+            sessions_per_address_max: 64,
+            broadcasts_max: 64,
+            broadcasts_per_session_max: 8,
             receive_window_bytes: 16 << 20,
         }
     }
@@ -219,11 +252,39 @@ impl EndpointConfig {
                 return bad("limits", "each *_bytes_max of a track must be 1 byte to 32 MiB");
             }
         }
-        if self.limits.streams_max < 16 || self.limits.sessions_max == 0 {
-            return bad("limits", "streams_max must be at least 16, sessions_max at least 1");
+        let Limits { streams_max, sessions_max, sessions_per_address_max, .. } = self.limits;
+        if streams_max < 16 || sessions_max == 0 || sessions_per_address_max == 0 {
+            return bad("limits", "streams_max must be at least 16, each sessions_*max at least 1");
         }
         if self.limits.receive_window_bytes < 1 << 16 {
             return bad("limits.receive_window_bytes", "must be at least 65536");
+        }
+        Ok(())
+    }
+
+    /// Refuses a server that would show a development certificate, or serve everybody, beyond this machine without
+    /// having been told to.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub(crate) fn validate_server(&self) -> Result<()> {
+        self.validate()?;
+        let bad = |field, reason: &str| Err(Error::Config { field, reason: reason.to_owned() });
+        let here = self.bind.ip().to_canonical().is_loopback();
+        match self.certificate {
+            Certificate::Unset => {
+                return bad("certificate", "none is named; for tests on this machine, ask for \"dev\"");
+            }
+            Certificate::Dev if !here => {
+                let reason = "\"dev\" is for loopback addresses; use files, or insist with \"dev_anywhere\"";
+                return bad("certificate", reason);
+            }
+            _ => {}
+        }
+        if self.token_key.is_none() && !self.allow_anonymous && !here {
+            let reason = "without a key file anybody could publish and view; make one with `hone token key`, \
+                or set allow_anonymous = true";
+            return bad("token_key", reason);
         }
         Ok(())
     }

@@ -76,6 +76,33 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The server wants a token, or another one.
+    #[error("{addr} lets us not in: {reason}")]
+    Token {
+        /// The remote address.
+        addr: String,
+        /// What is wrong with the token, as far as the client can see.
+        reason: String,
+    },
+    /// The token does not let its holder do this.
+    #[error("our token does not let us {act} {name:?}")]
+    Forbidden {
+        /// `publish` or `view`.
+        act: &'static str,
+        /// The broadcast; empty where the server did not say which.
+        name: String,
+    },
+    /// The token expired while the session was open.
+    #[error("our token has expired")]
+    Expired,
+    /// A key file cannot be used.
+    #[error("cannot use key file {path:?}: {reason}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never what is in it.
+        reason: String,
+    },
     /// A broadcast name that cannot be a path segment.
     #[error("bad broadcast name {0:?}: use 1 to 64 letters, digits, '-', '_' or '.', not starting with '.'")]
     Name(String),

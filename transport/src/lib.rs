@@ -25,10 +25,13 @@ mod moq;
 pub mod pacer;
 mod quic;
 mod tls;
+pub mod token;
 mod track;
 
 pub use config::EndpointConfig;
 pub use error::{Error, Result};
-pub use moq::{Client, Publisher, Server, Stats, Subscription, TrackReader, TrackWriter};
+pub use moq::{
+    Client, Publisher, Server, ServerStats, Stats, Subscription, TrackReader, TrackWriter, Viewers,
+};
 pub use tls::hex;
 pub use track::{Delivery, Message, Track};

@@ -23,8 +23,11 @@ pub const BACKLOG_AGE: Duration = Duration::from_millis(250);
 /// Bytes that may wait at any time: a few packets.
 const BACKLOG_BYTES: f64 = 6_000.0;
 
-/// The longest that video puts patches off at a time.
-pub const VIDEO_FIRST: Duration = Duration::from_millis(400);
+/// The longest that one burst of video puts patches off.
+const VIDEO_FIRST: Duration = Duration::from_millis(400);
+/// Where the link has no room beside the video, one patch goes out after so long: training continues, slowly, on the
+/// worst link.
+const TRICKLE: Duration = Duration::from_secs(3);
 
 /// How the rate moves. Rates are bytes per second of payload.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,6 +77,8 @@ pub struct Pacer {
     counted: (u64, u64),
     /// Bytes that wait in this endpoint.
     backlog: f64,
+    /// When the last patch went out.
+    patch_at: Duration,
     /// Since when more than [`BACKLOG_BYTES`] did.
     stuck_since: Option<Duration>,
 }
@@ -96,6 +101,7 @@ impl Pacer {
             changed_at: now,
             counted: (0, 0),
             backlog: 0.0,
+            patch_at: now,
             stuck_since: None,
         }
     }
@@ -160,13 +166,15 @@ impl Pacer {
         #[allow(clippy::cast_possible_truncation, reason = "the bucket holds at most burst_s of rate_max")]
         #[allow(clippy::cast_sign_loss, reason = "clamped to be positive")]
         let bytes = self.tokens.max(0.0) as u64;
-        bytes
+        let due = now.saturating_sub(self.patch_at) > TRICKLE;
+        bytes.max(u64::from(due))
     }
 
-    /// Takes `bytes` of video out of the bucket. However much video there is, patches are not put off for longer than
-    /// [`VIDEO_FIRST`].
+    /// Takes `bytes` of video out of the bucket.
     pub fn spend_on_video(&mut self, bytes: u64) {
+        let patch_at = self.patch_at;
         self.spend(bytes);
+        self.patch_at = patch_at;
         self.tokens = self.tokens.max(-self.rate * VIDEO_FIRST.as_secs_f64());
     }
 
@@ -175,6 +183,7 @@ impl Pacer {
         #[allow(clippy::cast_precision_loss, reason = "a message is far below 2^52 bytes")]
         let bytes = bytes as f64;
         self.tokens -= bytes;
+        self.patch_at = self.filled_at;
     }
 
     fn fill(&mut self, now: Duration) {
@@ -243,6 +252,25 @@ mod tests {
         pacer.spend(11_000);
         assert_eq!(pacer.budget(Duration::from_millis(999)), 0);
         assert!(pacer.budget(Duration::from_millis(1100)) > 0);
+    }
+
+    #[test]
+    fn a_keyframe_holds_patches_back_and_no_video_does_for_ever() {
+        let mut pacer = Pacer::new(Duration::ZERO, Config { rate_start: 100_000.0, ..Config::default() });
+        pacer.spend_on_video(25_000);
+        assert_eq!(pacer.budget(Duration::from_millis(149)), 0);
+        assert!(pacer.budget(Duration::from_millis(151)) > 0);
+        // Video alone takes more than there is.
+        let mut sent = 0;
+        for ms in (151..30_151).step_by(33) {
+            let now = Duration::from_millis(ms);
+            pacer.spend_on_video(10_000);
+            if pacer.budget(now) > 0 {
+                pacer.spend(4_000);
+                sent += 1;
+            }
+        }
+        assert!((8..=11).contains(&sent), "{sent} patches in 30 s");
     }
 
     #[test]

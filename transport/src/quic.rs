@@ -56,16 +56,19 @@ fn transport(config: &EndpointConfig) -> Arc<TransportConfig> {
     Arc::new(transport)
 }
 
-/// A listening endpoint, and the SHA-256 of its certificate.
-pub(crate) fn listen(config: &EndpointConfig) -> Result<(Endpoint, [u8; 32])> {
+/// What a server does with new connections, and the SHA-256 of its certificate.
+pub(crate) fn server(config: &EndpointConfig) -> Result<(quinn::ServerConfig, [u8; 32])> {
     let (tls, hash) = tls::server(&config.certificate)?;
     let tls = QuicServerConfig::try_from(tls)
         .map_err(|e| Error::Config { field: "certificate", reason: e.to_string() })?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
     server.transport_config(transport(config));
-    let endpoint =
-        Endpoint::server(server, config.bind).map_err(|source| Error::Bind { addr: config.bind, source })?;
-    Ok((endpoint, hash))
+    Ok((server, hash))
+}
+
+/// A listening endpoint.
+pub(crate) fn listen(server: quinn::ServerConfig, addr: SocketAddr) -> Result<Endpoint> {
+    Endpoint::server(server, addr).map_err(|source| Error::Bind { addr, source })
 }
 
 /// An endpoint that can dial `remote`: an unspecified local address follows the family of the remote one.

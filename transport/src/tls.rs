@@ -54,7 +54,10 @@ fn provider() -> Arc<CryptoProvider> {
 /// The TLS side of a server, and the SHA-256 of its leaf certificate.
 pub(crate) fn server(certificate: &Certificate) -> Result<(ServerConfig, [u8; 32])> {
     let (chain, key) = match certificate {
-        Certificate::Dev => dev_certificate()?,
+        Certificate::Unset => {
+            return Err(Error::Config { field: "certificate", reason: "none is named".into() });
+        }
+        Certificate::Dev | Certificate::DevAnywhere => dev_certificate()?,
         Certificate::Files { cert, key } => read_pair(cert, key)?,
     };
     let hash = sha256(&chain[0]);

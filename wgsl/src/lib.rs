@@ -16,11 +16,21 @@ pub enum Precision {
     F32,
     /// Activations in 16 bits, sums in 32. No extension either.
     F16Storage,
+    /// Activations in 16 bits, sums of 12 products in 16, the sum of these in 32. WGSL's extension `f16`.
+    F16,
+    /// Activations in 16 bits, tiles of 8x8 multiplied by the subgroup and added up in 32. WGSL's extension `f16`, and wgpu's
+    /// `wgpu_cooperative_matrix`, which no browser has.
+    Coop8,
 }
 
 impl Precision {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::F32, Self::F16Storage];
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16Storage, Self::F16, Self::Coop8];
+
+    /// Whether activations have 16 bits.
+    pub fn stores_f16(self) -> bool {
+        self != Self::F32
+    }
 }
 
 /// One shader. Its entry point is `main`.
@@ -37,11 +47,39 @@ impl Shader {
     pub fn of(&self, precision: Precision) -> Cow<'static, str> {
         match precision {
             Precision::F32 => self.source.into(),
-            Precision::F16Storage => {
-                self.source.replace("storage_2d_array<rgba32float", "storage_2d_array<rgba16float").into()
+            Precision::F16 | Precision::Coop8 if !self.source.contains(SUMS) => halved(self.source).into(),
+            Precision::F16Storage => halved(self.source).into(),
+            Precision::F16 => with_f16(self.source).into(),
+            Precision::Coop8 => {
+                let convolution = include_str!("shaders/conv3x3.coop8.wgsl");
+                let tiled = with_part(&with_f16(self.source), "convolution", convolution);
+                format!("enable wgpu_cooperative_matrix;\n{tiled}").into()
             }
         }
     }
+}
+
+/// With sums in 16 bits as well.
+fn with_f16(source: &str) -> String {
+    let sums = include_str!("shaders/conv3x3.f16.wgsl");
+    format!("enable f16;\n{}", with_part(&halved(source), "sums", sums))
+}
+
+/// With another part between `// [name]` and `// [name end]`.
+fn with_part(source: &str, name: &str, part: &str) -> String {
+    let (begin, end) = (format!("// [{name}]\n"), format!("// [{name} end]\n"));
+    match source.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1))) {
+        Some((before, after)) => [before, part, after].concat(),
+        None => source.to_owned(),
+    }
+}
+
+/// Where the part of a shader begins that adds up; one without it computes nothing in less than 32 bits.
+const SUMS: &str = "// [sums]\n";
+
+/// With activations in 16 bits: of the storage textures, they alone are arrays.
+fn halved(source: &str) -> String {
+    source.replace("storage_2d_array<rgba32float", "storage_2d_array<rgba16float")
 }
 
 macro_rules! shader {
@@ -56,6 +94,10 @@ pub const CONV3X3: Shader = shader!("conv3x3");
 pub const YUV_RGB: Shader = shader!("yuv_rgb");
 /// The bicubic base alone, and 8 bits.
 pub const BICUBIC: Shader = shader!("bicubic");
+/// Where a picture stands still.
+pub const STILLNESS: Shader = shader!("stillness");
+/// The bicubic base with the detail of the network's last frame, and 8 bits.
+pub const REUSE: Shader = shader!("reuse");
 
 /// Multiply-adds in registers: what an adapter does at most.
 pub const PEAK_MULTIPLY_ADD: Shader = shader!("peak_multiply_add");
@@ -63,7 +105,7 @@ pub const PEAK_MULTIPLY_ADD: Shader = shader!("peak_multiply_add");
 pub const PEAK_COPY: Shader = shader!("peak_copy");
 
 /// All of them.
-pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, BICUBIC, PEAK_MULTIPLY_ADD, PEAK_COPY];
+pub const SHADERS: &[Shader] = &[CONV3X3, YUV_RGB, BICUBIC, STILLNESS, REUSE, PEAK_MULTIPLY_ADD, PEAK_COPY];
 
 /// Columns of pixels that one workgroup of [`CONV3X3`] computes; rows too if it goes through workgroup memory.
 pub const CONV3X3_TILE: usize = 16;

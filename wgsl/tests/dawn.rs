@@ -34,7 +34,9 @@ fn check(shaders: &[(String, &str)]) -> Option<Output> {
 
 #[test]
 fn dawn_accepts_every_shader() {
-    let all = SHADERS.iter().flat_map(|shader| Precision::ALL.map(|precision| (shader, precision)));
+    // Cooperative matrices are an extension of wgpu's that Dawn does not know.
+    let precisions = || Precision::ALL.into_iter().filter(|&precision| precision != Precision::Coop8);
+    let all = SHADERS.iter().flat_map(|shader| precisions().map(move |precision| (shader, precision)));
     let all: Vec<_> = all.map(|(shader, p)| (format!("{}_{p:?}", shader.name), shader.of(p))).collect();
     let shaders: Vec<_> = all.iter().map(|(name, source)| (name.clone(), &**source)).collect();
     let Some(output) = check(&shaders) else { return };

@@ -3,6 +3,7 @@
 
 pub mod arrows;
 pub mod gpu_bundle;
+pub mod live;
 pub mod ptx;
 pub mod sass;
 pub mod suite;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{arrows, cargo, gpu_bundle, ptx, root, sass, suite, tools, unsafe_code};
+use xtask::{arrows, cargo, gpu_bundle, live, ptx, root, sass, suite, tools, unsafe_code};
 
 const HELP: &str = "\
 Checks the project.
@@ -14,6 +14,10 @@ Commands:
   ci      everything: format, clippy, arrows, ptx --check, sass, test
   test    installs what the tests need where it may (root with apt-get), else says what is missing;
           then `cargo test --workspace`, with a count of what passed and what was skipped
+  kill-test [--runs N]
+          kills each process of a running system at random moments, 100 times by default
+  live-bench [--json]
+          live video over thin, lossy and broken links, and what a viewer costs the server
   arrows  which room may use which crate, and where code must be safe
   ptx [--check | STEM...]
           compiles kernels/cu to ptx/, all of it or the named files; or compares with what is there.
@@ -36,6 +40,10 @@ fn main() -> ExitCode {
         ["ptx", "--check"] => ptx::check(),
         ["ptx", ref stems @ ..] if !stems.iter().any(|stem| stem.starts_with('-')) => ptx::write(stems),
         ["sass"] => sass::check(),
+        ["kill-test"] => live::kill_test("100"),
+        ["kill-test", "--runs", runs] => live::kill_test(runs),
+        ["live-bench"] => live::bench(false),
+        ["live-bench", "--json"] => live::bench(true),
         ["gpu-bundle"] => gpu_bundle::make(),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

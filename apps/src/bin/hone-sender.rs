@@ -36,6 +36,8 @@ struct Cli {
     /// SHA-256 of the server's certificate, where it is not from a known authority; the server prints it.
     #[arg(long, value_name = "HASH")]
     pin: Vec<String>,
+    #[command(flatten)]
+    access: cli::Access,
     /// Name of the stream.
     #[arg(long, default_value = "cam")]
     name: String,
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
     cli::main("info", async |stop| {
         let mut settings: Settings = cli::settings(cli.config.as_deref())?;
         cli::pin(&mut settings.endpoint, &cli.pin);
+        cli.access.apply(&mut settings.endpoint)?;
         let dialer = Dialer::new(settings.endpoint, cli.server);
         if let Some(sub) = &cli.sub_stream {
             let Input::Rtsp(main) = &cli.source.input else {

@@ -30,6 +30,8 @@ struct Cli {
     /// SHA-256 of the server's certificate, where it is not from a known authority; the server prints it.
     #[arg(long, value_name = "HASH")]
     pin: Vec<String>,
+    #[command(flatten)]
+    access: cli::Access,
     /// Name of the stream; the viewer waits for it to begin.
     #[arg(long, default_value = "cam")]
     name: String,
@@ -54,7 +56,7 @@ struct Cli {
     /// Which adapter: its number, or a part of its name.
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// How the GPU computes: f32 or f16-storage; by default the fastest that is right.
+    /// How the GPU computes: f32, f16-storage, f16 or coop8; by default the fastest that is right.
     #[arg(long, value_name = "VARIANT")]
     shader_variant: Option<hone_runtime::Variant>,
     /// Show every frame, however late, instead of keeping up with the camera.
@@ -69,6 +71,7 @@ impl Cli {
     fn settings(&self) -> Result<Settings> {
         let mut settings: Settings = cli::settings(self.config.as_deref())?;
         cli::pin(&mut settings.endpoint, &self.pin);
+        self.access.apply(&mut settings.endpoint)?;
         Ok(settings)
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hone_apps::cli::{self, Device};
 use hone_apps::sender::Rate;
-use hone_apps::{base, bench, demo, server};
+use hone_apps::{base, bench, demo, server, tokens, top};
 use hone_model::{Arch, Family};
 
 /// Live video made sharp by a network that learns while the stream runs.
@@ -37,6 +37,12 @@ enum Command {
     /// Works on the files of models.
     #[command(subcommand)]
     Model(Model),
+    /// Makes keys and tokens: who may publish and view.
+    #[command(subcommand, after_help = tokens::HELP)]
+    Token(tokens::Command),
+    /// Shows a server's figures, live.
+    #[command(after_help = top::HELP)]
+    Top(top::Options),
 }
 
 #[derive(Subcommand)]
@@ -205,6 +211,8 @@ fn main() -> ExitCode {
             tokio::task::block_in_place(|| bench::viewer::run(&options, &stop))
         }
         Some(Command::Model(Model::Export(options))) => bench::export::run(&options),
+        Some(Command::Token(command)) => tokens::run(command),
+        Some(Command::Top(options)) => tokio::task::block_in_place(|| top::run(&options, &stop)),
         None => Ok(()),
     })
 }

@@ -8,6 +8,7 @@ mod pace;
 mod session;
 mod show;
 mod state;
+mod stats;
 
 use std::time::Instant;
 
@@ -21,11 +22,12 @@ use hone_transport::Message;
 use crate::screen::{Screen, Target};
 
 pub use log::Log;
-pub use monitor::{Monitor, Pass, ShownFrame, Stats, latency};
+pub use monitor::{Monitor, ShownFrame};
 pub use outputs::{Files, Outputs};
 pub use pace::Playout;
 pub use session::{Session, Until, run};
 pub use state::{Facts, Link, State};
+pub use stats::{Pass, Stats, latency};
 
 /// How to view.
 #[derive(Clone, Default)]

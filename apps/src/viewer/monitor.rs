@@ -4,78 +4,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hone_runtime::gpu::PassTime;
-use hone_runtime::{Mode, Variant};
-use serde::Serialize;
+use hone_runtime::{Mode, Rung, Variant};
 
 use super::state::{Facts, Link, State};
+use super::stats::{Pass, Stats, ms, round};
 
 /// No video for so long, and the picture is called stalled: longer than any jitter, and than a slow camera's frames.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a notice is shown beside a live picture.
 const NOTICE: Duration = Duration::from_secs(10);
-
-/// One second of a viewer, as a line of `--stats`. Means are over that second; sums are since the start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Stats {
-    /// Seconds since the viewer started.
-    pub t_s: f64,
-    /// [`State`].
-    pub state: Option<State>,
-    /// What upscales: `cpu`, or the API and the adapter.
-    pub backend: String,
-    /// How the GPU computes; null on the CPU.
-    pub variant: Option<String>,
-    /// Time of each pass of a frame on the GPU; empty on the CPU, and where the GPU tells no times.
-    pub passes: Vec<Pass>,
-    /// Columns and rows shown; zeros before the first picture.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-    /// Frames shown in this second.
-    pub fps: f64,
-    /// Share of them that the network made, 0 to 1.
-    pub network_share: f64,
-    /// Mean time to decode a frame, ms.
-    pub decode_ms: f64,
-    /// Mean time to upscale a frame, ms.
-    pub upscale_ms: f64,
-    /// Mean time to hand a frame on: to the window, into files, into the pipe, ms.
-    pub output_ms: f64,
-    /// Version of the weights in force; 0 before the first.
-    pub version: u64,
-    /// Held-out gain of these weights as the server measured it, dB over bicubic; null before the first.
-    pub gain_db: Option<f32>,
-    /// Video received, kbit/s.
-    pub video_kbps: f64,
-    /// Model updates received, kbit/s.
-    pub model_kbps: f64,
-    /// Mean time from capture to showing, ms; null unless both clocks agree well enough for it to make sense.
-    pub latency_ms: Option<f64>,
-    /// Time that frames wait so that the network's jitter is not seen, ms.
-    pub jitter_delay_ms: f64,
-    /// Frames shown since the start.
-    pub frames: u64,
-    /// Frames of the stream that were never shown since the start: too late, lost or damaged.
-    pub dropped: u64,
-    /// Old frames of the group in which the viewer joined, passed over to get to the live picture.
-    pub passed_over: u64,
-    /// Access units that could not be decoded since the start.
-    pub damaged: u64,
-    /// Model updates applied since the start.
-    pub updates: u64,
-    /// Model updates refused since the start.
-    pub updates_refused: u64,
-}
-
-/// One pass of a frame on the GPU.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Pass {
-    /// Its place and its shader.
-    pub name: String,
-    /// Time on the device, ms.
-    pub ms: f64,
-}
 
 /// One frame as it was shown.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +22,8 @@ pub struct ShownFrame {
     pub size: (u32, u32),
     /// How it was upscaled.
     pub mode: Mode,
-    /// Whether the network would have helped, but is too slow here.
-    pub stepped_down: bool,
+    /// What the device affords.
+    pub rung: Rung,
     /// Time to upscale it.
     pub upscale: Duration,
     /// Time to hand it on.
@@ -94,16 +32,6 @@ pub struct ShownFrame {
     pub latency: Option<Duration>,
     /// What the playout adds for jitter.
     pub jitter_delay: Duration,
-}
-
-/// Longest latency that is believed; beyond, the clocks of camera and viewer disagree.
-const LATENCY_MAX: Duration = Duration::from_secs(60);
-
-/// Capture to now, if it makes sense: `start_unix_us` is the wall clock at media time 0, 0 where nobody knows.
-pub fn latency(now_unix_us: u64, start_unix_us: u64, pts_us: i64) -> Option<Duration> {
-    let captured_us = start_unix_us.checked_add_signed(pts_us).filter(|_| start_unix_us > 0)?;
-    let latency = Duration::from_micros(now_unix_us.checked_sub(captured_us)?);
-    Some(latency).filter(|latency| *latency <= LATENCY_MAX)
 }
 
 /// Shared by the parts of a viewer: they tell it what happens, the window and the log ask it.
@@ -133,6 +61,7 @@ struct Second {
     start: Option<Instant>,
     frames: u32,
     network: u32,
+    reused: u32,
     decoded: u32,
     decode: Duration,
     upscale: Duration,
@@ -275,6 +204,7 @@ impl Monitor {
             let second = &mut inner.second;
             second.frames += 1;
             second.network += u32::from(frame.mode == Mode::Network);
+            second.reused += u32::from(frame.mode == Mode::Reuse);
             second.upscale += frame.upscale;
             second.output += frame.output;
             if let Some(latency) = frame.latency {
@@ -285,7 +215,7 @@ impl Monitor {
             (inner.stats.width, inner.stats.height) = frame.size;
             inner.stats.jitter_delay_ms = ms(frame.jitter_delay);
             inner.facts.picture = true;
-            inner.facts.stepped_down = frame.stepped_down;
+            inner.facts.rung = frame.rung;
         });
     }
 
@@ -325,12 +255,15 @@ impl Monitor {
         let seconds = now.duration_since(second.start.unwrap_or(start)).as_secs_f64().max(1e-3);
         let rate = |count: f64| if second.start.is_some() { count / seconds } else { 0.0 };
         let mean = |sum: Duration, count: u32| ms(sum) / f64::from(count.max(1));
+        let share = |frames: u32| round(f64::from(frames) / f64::from(second.frames.max(1)));
         let kbps = |bytes: u64| round(rate(bytes as f64 * 8e-3));
         inner.last = Stats {
             t_s: round(now.duration_since(start).as_secs_f64()),
             state: Some(inner.facts.state()),
             fps: round(rate(second.frames.into())),
-            network_share: round(f64::from(second.network) / f64::from(second.frames.max(1))),
+            rung: inner.facts.picture.then(|| inner.facts.rung.to_string()),
+            network_share: share(second.network),
+            reused_share: share(second.reused),
             decode_ms: round(mean(second.decode, second.decoded)),
             upscale_ms: round(mean(second.upscale, second.frames)),
             output_ms: round(mean(second.output, second.frames)),
@@ -343,15 +276,6 @@ impl Monitor {
     }
 }
 
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// To hundredths: more digits say nothing.
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,7 +284,7 @@ mod tests {
         ShownFrame {
             size: (64, 48),
             mode,
-            stepped_down: false,
+            rung: Rung::Reuse,
             upscale: Duration::from_millis(10),
             output: Duration::from_millis(2),
             latency: Some(Duration::from_millis(100)),
@@ -377,17 +301,22 @@ mod tests {
         for k in 0..20 {
             monitor.video(start, 1000);
             monitor.decoded(Duration::from_millis(4));
-            monitor.shown(&frame(if k < 10 { Mode::Network } else { Mode::Bicubic }));
+            monitor.shown(&frame(match k {
+                0..10 => Mode::Network,
+                10..15 => Mode::Reuse,
+                _ => Mode::Bicubic,
+            }));
         }
         monitor.dropped(3);
         monitor.update(500, Some((7, 0.25)));
         monitor.update(10, None);
         let stats = monitor.sample(start + Duration::from_secs(1));
-        assert_eq!((stats.fps, stats.network_share), (20.0, 0.5));
+        assert_eq!((stats.fps, stats.network_share, stats.reused_share), (20.0, 0.5, 0.25));
+        assert_eq!(stats.rung.as_deref(), Some("reuse"));
         assert_eq!((stats.decode_ms, stats.upscale_ms, stats.output_ms), (4.0, 10.0, 2.0));
         assert_eq!((stats.video_kbps, stats.model_kbps), (160.0, 4.08));
         assert_eq!((stats.latency_ms, stats.jitter_delay_ms), (Some(100.0), 30.0));
-        assert_eq!((stats.version, stats.gain_db, stats.state), (7, Some(0.25), Some(State::Active)));
+        assert_eq!((stats.version, stats.gain_db, stats.state), (7, Some(0.25), Some(State::Reusing)));
         assert_eq!((stats.frames, stats.dropped, stats.updates, stats.updates_refused), (20, 3, 1, 1));
         let stats = monitor.sample(start + Duration::from_secs(2));
         assert_eq!((stats.fps, stats.video_kbps, stats.latency_ms), (0.0, 0.0, None));
@@ -413,15 +342,5 @@ mod tests {
         use State::{Damaged, Lost, NoModel, Waiting};
         assert_eq!(*heard.lock().unwrap(), [Waiting, NoModel, Damaged, NoModel, Lost]);
         assert_eq!(monitor.notice().as_deref(), Some("gone"));
-    }
-
-    #[test]
-    fn latency_is_told_only_where_the_clocks_agree() {
-        let second = 1_000_000;
-        assert_eq!(latency(10 * second, 9 * second, 500_000), Some(Duration::from_millis(500)));
-        assert_eq!(latency(10 * second, 0, 500_000), None, "nobody knows the start");
-        assert_eq!(latency(10 * second, 12 * second, 0), None, "captured in the future");
-        assert_eq!(latency(100 * second, 9 * second, 0), None, "too long to believe");
-        assert_eq!(latency(second, 1, i64::MIN), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use hone_runtime::Rung;
 use serde::Serialize;
 
 /// What a viewer is doing. Exactly one holds at any time, and everybody who tells it tells the same.
@@ -18,6 +19,9 @@ pub enum State {
     Learning,
     /// The network upscales.
     Active,
+    /// The network upscales every second frame: this device cannot keep up with more. The frames between show its detail
+    /// where nothing moves.
+    Reusing,
     /// Bicubic: this device cannot keep up with the network.
     TooSlow,
     /// A picture is missing or damaged: the last good one stands still until a keyframe.
@@ -37,6 +41,7 @@ impl State {
             Self::NoModel => "no model yet: bicubic",
             Self::Learning => "learning: bicubic is still better",
             Self::Active => "network active",
+            Self::Reusing => "device slow: network on every second frame",
             Self::TooSlow => "device too slow for the network: bicubic",
             Self::Damaged => "picture damaged: waiting for a keyframe",
             Self::Stalled => "no video is coming",
@@ -46,7 +51,7 @@ impl State {
 
     /// Whether what stands on the screen is live: not a picture left over from before.
     pub fn live(self) -> bool {
-        matches!(self, Self::NoModel | Self::Learning | Self::Active | Self::TooSlow)
+        matches!(self, Self::NoModel | Self::Learning | Self::Active | Self::Reusing | Self::TooSlow)
     }
 }
 
@@ -59,6 +64,7 @@ impl fmt::Display for State {
             Self::NoModel => "no_model",
             Self::Learning => "learning",
             Self::Active => "active",
+            Self::Reusing => "reusing",
             Self::TooSlow => "too_slow",
             Self::Damaged => "damaged",
             Self::Stalled => "stalled",
@@ -90,8 +96,8 @@ pub struct Facts {
     pub picture: bool,
     /// The server's word on the newest weights, dB over bicubic; none before the first weights.
     pub gain_db: Option<f32>,
-    /// Whether the device had to step down to bicubic.
-    pub stepped_down: bool,
+    /// What the device affords.
+    pub rung: Rung,
     /// Whether a picture is missing and no keyframe has come since.
     pub damaged: bool,
     /// Whether no video has come for a while.
@@ -110,8 +116,11 @@ impl Facts {
             (Link::Streaming, _) if !self.picture => State::Waiting,
             (Link::Streaming, None) => State::NoModel,
             (Link::Streaming, Some(gain_db)) if gain_db.is_nan() || gain_db <= 0.0 => State::Learning,
-            (Link::Streaming, Some(_)) if self.stepped_down => State::TooSlow,
-            (Link::Streaming, Some(_)) => State::Active,
+            (Link::Streaming, Some(_)) => match self.rung {
+                Rung::Network => State::Active,
+                Rung::Reuse => State::Reusing,
+                Rung::Bicubic => State::TooSlow,
+            },
         }
     }
 }
@@ -124,7 +133,7 @@ mod tests {
         link: Link::Streaming,
         picture: true,
         gain_db: Some(0.4),
-        stepped_down: false,
+        rung: Rung::Network,
         damaged: false,
         silent: false,
     };
@@ -143,7 +152,9 @@ mod tests {
         assert_eq!(facts.state(), State::Learning);
         facts.gain_db = Some(0.2);
         assert_eq!(facts.state(), State::Active);
-        facts.stepped_down = true;
+        facts.rung = Rung::Reuse;
+        assert_eq!(facts.state(), State::Reusing);
+        facts.rung = Rung::Bicubic;
         assert_eq!(facts.state(), State::TooSlow);
         facts.link = Link::Lost;
         assert_eq!(facts.state(), State::Lost);
@@ -160,7 +171,8 @@ mod tests {
             Facts { gain_db: None, ..STREAMING },
             Facts { gain_db: Some(0.0), ..STREAMING },
             Facts { gain_db: Some(f32::NAN), ..STREAMING },
-            Facts { stepped_down: true, ..STREAMING },
+            Facts { rung: Rung::Reuse, ..STREAMING },
+            Facts { rung: Rung::Bicubic, ..STREAMING },
             Facts { damaged: true, ..STREAMING },
             Facts { silent: true, ..STREAMING },
         ] {
@@ -183,7 +195,9 @@ mod tests {
 
     #[test]
     fn statistics_and_logs_use_one_word() {
-        for state in [State::NoModel, State::TooSlow, State::Lost, State::Active, State::Stalled] {
+        for state in
+            [State::NoModel, State::Reusing, State::TooSlow, State::Lost, State::Active, State::Stalled]
+        {
             assert_eq!(serde_json::to_string(&state).unwrap(), format!("\"{state}\""));
         }
     }

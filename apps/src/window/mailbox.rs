@@ -188,7 +188,7 @@ impl Sink for WindowSink {
             }
         };
         let mut bicubic = None;
-        if compare && shown.mode == Mode::Network {
+        if compare && shown.mode != Mode::Bicubic {
             let mut bytes = self.mailbox.buffer();
             bicubic = Some(if host {
                 screen.upscale(shown.frame, Mode::Bicubic, &mut bytes)?;

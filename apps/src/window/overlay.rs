@@ -90,7 +90,7 @@ fn chip(context: &egui::Context, view: &View, facts: &Facts, asked: &mut Asked) 
             let (dot, _) = ui.allocate_exact_size(egui::vec2(10.0, 10.0), egui::Sense::hover());
             ui.painter().circle_filled(dot.center(), 5.0, colour(facts.state));
             let mut text = facts.state.sentence().to_owned();
-            if let (State::Active, Some(gain_db)) = (facts.state, facts.stats.gain_db) {
+            if let (State::Active | State::Reusing, Some(gain_db)) = (facts.state, facts.stats.gain_db) {
                 text = format!("{text}, version {}, {gain_db:+.2} dB", facts.stats.version);
             }
             if view.paused {
@@ -135,6 +135,7 @@ fn labels(context: &egui::Context, view: &View, facts: &Facts, fit: &Fit) {
     );
     let right = match facts.mode {
         Some(Mode::Network) => "network",
+        Some(Mode::Reuse) => "the network's detail of the last frame, where nothing moves",
         _ => "bicubic: the network is not in use",
     };
     for (name, text, pivot, x) in
@@ -160,7 +161,10 @@ fn statistics(context: &egui::Context, facts: &Facts) {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     let rows = [
         ("picture", format!("{} x {}", stats.width, stats.height)),
-        ("frames", format!("{:.0} a second, {:.0}% by the network", stats.fps, stats.network_share * 100.0)),
+        ("frames", format!("{:.0} a second", stats.fps)),
+        ("by the network", format!("{:.0}%", stats.network_share * 100.0)),
+        ("with its detail reused", format!("{:.0}%", stats.reused_share * 100.0)),
+        ("device affords", or_dash(stats.rung.clone())),
         (
             "device",
             [Some(stats.backend.clone()), stats.variant.clone()]

@@ -25,7 +25,8 @@ pub struct Screenshot {
 }
 
 impl Screenshot {
-    /// Writes `NAME-MEDIATIME-bicubic.png`, and `-network.png` if the network made the picture, into `folder`.
+    /// Writes `NAME-MEDIATIME-bicubic.png`, and `-network.png` if the network made the picture, or `-reused.png` if its
+    /// detail was reused, into `folder`.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -34,7 +35,7 @@ impl Screenshot {
         let path = |what: &str| folder.join(format!("{}-{time_ms:09}ms-{what}.png", self.name));
         let bicubic = match self.mode {
             Mode::Bicubic => self.shown.clone(),
-            Mode::Network => {
+            Mode::Network | Mode::Reuse => {
                 let scale = (self.size.0 / self.frame.image.width()) as usize;
                 let mut bicubic = vec![0; self.shown.len()];
                 hone_cpu::upscale_bicubic(&picture::yuv420(&self.frame), scale, &mut bicubic);
@@ -43,10 +44,13 @@ impl Screenshot {
         };
         let mut files = vec![path("bicubic")];
         write(&files[0], self.size, &bicubic)?;
-        if self.mode == Mode::Network {
-            files.push(path("network"));
-            write(&files[1], self.size, &self.shown)?;
-        }
+        let what = match self.mode {
+            Mode::Bicubic => return Ok(files),
+            Mode::Network => "network",
+            Mode::Reuse => "reused",
+        };
+        files.push(path(what));
+        write(&files[1], self.size, &self.shown)?;
         Ok(files)
     }
 }

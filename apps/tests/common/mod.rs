@@ -164,8 +164,14 @@ impl Process {
 
     /// Asks it to end, as Ctrl-C does.
     pub fn interrupt(&self) {
-        let status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success(), "kill -INT {}", self.name);
+        self.signal("INT");
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -{name} {}", self.name);
     }
 
     /// Waits for its end and gives its exit code.

@@ -9,6 +9,8 @@ mod conv3x3;
 mod loss;
 mod network;
 mod pixel_shuffle;
+mod reuse;
+mod stillness;
 mod yuv_rgb;
 
 pub use adam::{AdamState, adam};
@@ -17,6 +19,8 @@ pub use conv3x3::{conv3x3, conv3x3_grad_data, conv3x3_grad_weights};
 pub use loss::loss;
 pub use network::{Gradient, forward, gradient};
 pub use pixel_shuffle::{pixel_shuffle, pixel_shuffle_grad};
+pub use reuse::reuse;
+pub use stillness::{STILL_CELL, STILL_CODES, stillness};
 pub use yuv_rgb::yuv_rgb;
 
 use crate::arch::quantiser_input;

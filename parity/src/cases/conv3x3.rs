@@ -7,7 +7,7 @@ use hone_runtime::gpu::{
     Activation, Conv3x3, Gpu, Input, Kernel, Output, Pass, Precision, Size, WeightsBuffer, WeightsLayout,
 };
 
-use super::{KERNELS, SIZES, poison, single};
+use super::{SIZES, kernels, poison, single};
 use crate::{HALF_ROUNDOFF, ROUNDOFF, Report, random, random_tensor};
 
 /// (Cin, Cout): heads, bodies, tails; groups that do not fill up; 64 -> 64 reads its weights from storage.
@@ -22,7 +22,7 @@ const FUSIONS: [(bool, bool, f32); 4] =
 pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
     let Some(gpu) = gpu else { return report.skip() };
     for (c, (cin, cout)) in CHANNELS.into_iter().enumerate() {
-        for (k, kernel) in KERNELS.into_iter().enumerate() {
+        for (k, kernel) in kernels(gpu).enumerate() {
             // Every kernel meets every channel pair, size and fusion, not all at once: compiling takes the time.
             for (h, w) in SIZES.into_iter().skip((c + k) % 3).step_by(3) {
                 one(gpu, kernel, report, (cin, cout), (h, w), FUSIONS[(c + k) % FUSIONS.len()]);
@@ -42,7 +42,10 @@ fn one(
     let case = format!("conv3x3 {kernel:?} {cin}->{cout} {w}x{h} relu {relu} add {add} scale {scale}");
     let rng = &mut Rng::new((cin * 1_000_003 + cout * 1_009 + h * 101 + w) as u64);
     let layer = Layer { name: case.clone(), cin, cout, offset: 0, zero_init: false };
-    let params = random(rng, layer.params());
+    let mut params = random(rng, layer.params());
+    if matches!(kernel.precision, Precision::F16 | Precision::Coop8) {
+        params.iter_mut().for_each(|v| *v = (*v * 512.0).round() / 512.0);
+    }
     let wide: Vec<f64> = params.iter().map(|&v| f64::from(v)).collect();
     let (weight, bias) = wide.split_at(layer.weights());
     let x = held(kernel.precision, random_tensor(rng, cin, h, w));
@@ -65,7 +68,7 @@ fn one(
     input.write(gpu, &single(&x.data));
     output.write(gpu, &poison(cout, h, w));
     other.write(gpu, &single(&skip.data));
-    let layout = WeightsLayout::new(vec![(layer, 1)]);
+    let layout = WeightsLayout::new(kernel.precision, vec![(layer, 1)]);
     let weights = WeightsBuffer::new(gpu, kernel, &layout).expect("a small buffer");
     weights.write(gpu, &layout, &layout.pack(&params));
     let fused = Conv3x3 { relu, scale };
@@ -81,11 +84,24 @@ fn one(
     // A sum of n rounded products is off by at most n roundoffs of the sum of magnitudes (Higham 2002, eq. 3.5);
     // scale and add round twice more.
     let terms = (9 * cin + 1 + 2) as f64;
-    let stored = |v: f64| match kernel.precision {
-        Precision::F32 => 0.0,
-        Precision::F16Storage => HALF_ROUNDOFF * v.abs() + HALF_TINY,
+    let stored = |v: f64| {
+        if kernel.precision.stores_f16() { HALF_ROUNDOFF * v.abs() + HALF_TINY } else { 0.0 }
     };
-    report.check(&case, got, &want.data, |i| terms * ROUNDOFF * magnitude[i] + stored(want.data[i]) * 1.001);
+    let summed = match kernel.precision {
+        Precision::F32 | Precision::F16Storage | Precision::Coop8 => 0.0,
+        Precision::F16 => half_sums(cin) * f64::from(scale),
+    };
+    report.check(&case, got, &want.data, |i| {
+        terms * ROUNDOFF * magnitude[i] + stored(want.data[i]) * 1.001 + summed
+    });
+}
+
+/// What sums of 12 products in f16 add. Of values within -1..=1 such a product has a variance of 1/9, so that a sum of them
+/// is 1.15 at most in the rms; product and sum are each rounded by up to 2^-11 of that, uniformly, where they are not fused.
+/// Over all sums, six standard deviations: the bounds of the worst case would hide a wrong tap.
+fn half_sums(cin: usize) -> f64 {
+    let roundings = (2 * 9 * cin.next_multiple_of(4)) as f64;
+    6.0 * roundings.sqrt() * 1.15 / 2048.0 / 3f64.sqrt()
 }
 
 /// The step of f16 below its smallest normal number.
@@ -93,7 +109,7 @@ const HALF_TINY: f64 = 1.0 / (1 << 24) as f64;
 
 /// Values that an activation of this precision holds exactly.
 fn held(precision: Precision, mut t: Tensor) -> Tensor {
-    if precision == Precision::F16Storage {
+    if precision.stores_f16() {
         // 10 bits of fraction on a grid of 2^-9 within -1..=1.
         t.data.iter_mut().for_each(|v| *v = (*v * 512.0).round() / 512.0);
     }

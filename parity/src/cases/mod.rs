@@ -4,13 +4,15 @@ pub mod bicubic;
 pub mod conv3x3;
 pub mod network;
 pub mod pixel_shuffle;
+pub mod reuse;
+pub mod stillness;
 pub mod swap;
 pub mod training;
 pub mod yuv_rgb;
 
 use hone_model::reference::Tensor;
 use hone_model::{Colour, colour};
-use hone_runtime::gpu::{Kernel, Precision};
+use hone_runtime::gpu::{Gpu, Kernel, Precision};
 use hone_runtime::{Options, Preference, Variant};
 
 /// Rows and columns around the tiles of 8 and 16 pixels, square, tall and wide.
@@ -19,12 +21,20 @@ const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (5, 17), (16, 16), (33, 15),
 const EVEN_SIZES: [(usize, usize); 5] = [(2, 2), (4, 18), (16, 16), (34, 14), (18, 66)];
 
 /// Each way to compute: as for GPUs and as for adapters in software, in each precision.
-const KERNELS: [Kernel; 4] = [
+const KERNELS: [Kernel; 7] = [
     Kernel { precision: Precision::F32, tall: false },
     Kernel { precision: Precision::F32, tall: true },
     Kernel { precision: Precision::F16Storage, tall: false },
     Kernel { precision: Precision::F16Storage, tall: true },
+    Kernel { precision: Precision::F16, tall: false },
+    Kernel { precision: Precision::F16, tall: true },
+    Kernel { precision: Precision::Coop8, tall: false },
 ];
+
+/// Those of them that a device has.
+fn kernels(gpu: &Gpu) -> impl Iterator<Item = Kernel> {
+    KERNELS.into_iter().filter(|kernel| gpu.lacks(kernel.precision).is_none())
+}
 
 const BT709: Colour = Colour { matrix: colour::Matrix::Bt709, range: colour::Range::Limited };
 

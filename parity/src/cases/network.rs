@@ -7,7 +7,7 @@ use hone_model::{Arch, Weights};
 use hone_runtime::gpu::{Gpu, Kernel, Precision};
 use hone_runtime::{Mode, Preference, Upscaler, gpu};
 
-use super::{BT709, EVEN_SIZES, KERNELS, SIZES, options, rgba, single};
+use super::{BT709, EVEN_SIZES, KERNELS, SIZES, kernels, options, rgba, single};
 use crate::{HALF_ROUNDOFF, Picture, ROUNDOFF, Report, images, weights};
 
 /// A sum of n = 9 * 64 rounded terms is off by about 0.4 * sqrt(n / 2) = 7 roundoffs of itself; 16 convolutions in a
@@ -17,6 +17,11 @@ const TOLERANCE: f64 = 7.0 * 4.0 * 2.0 * 4.0 * ROUNDOFF;
 /// With activations in f16: the head's, two of a block, the body's and up to two upsamplers' stores and the RGB are each off
 /// by up to 2^-10 of values up to 2, in quadrature; four standard deviations of a uniform distribution.
 const HALF_TOLERANCE: f64 = 2.65 * 2.0 * HALF_ROUNDOFF * 4.0 * 0.29;
+
+/// With sums of 12 products in f16 too: product and sum are each rounded by up to 2^-11 of the sum so far, uniformly. Over all
+/// of a convolution's sums, relative to what it puts out, that is sqrt(2 * 12) * 0.7 * 2^-11 / sqrt(3); seven convolutions in
+/// quadrature, values of 0.6 in the rms, six standard deviations.
+const HALF_SUMS_TOLERANCE: f64 = 4.9 * 0.7 / 2048.0 / 1.73 * 2.65 * 0.6 * 6.0;
 
 /// Features that fill groups of 4, 8 and 16 and that do not; 64 are read from storage on the GPU.
 const FEATURES: [u16; 5] = [8, 16, 24, 32, 64];
@@ -62,7 +67,7 @@ pub fn upscaler(preference: Preference, report: &mut Report) {
     if preference != Preference::Cpu && crate::gpu().is_none() {
         return report.skip();
     }
-    // In software each network takes seconds to compile: one of each family and scale is enough, see `kernels`.
+    // In software each network takes seconds to compile: one of each family and scale is enough, see `every_kernel`.
     let step = if preference == Preference::Cpu { 1 } else { 2 };
     for (k, arch) in archs().into_iter().enumerate().step_by(step) {
         let rng = &mut Rng::new(100 + k as u64);
@@ -73,11 +78,8 @@ pub fn upscaler(preference: Preference, report: &mut Report) {
             let picture = Picture::new(rng, h, w, BT709);
             let rgb = yuv_rgb(&picture.yuv());
             let input = input(&rgb, &[picture.yuv().quantiser]);
-            for mode in [Mode::Network, Mode::Bicubic] {
-                let want = match mode {
-                    Mode::Network => forward(arch, &wide(&weights), &input),
-                    Mode::Bicubic => bicubic(&rgb, arch.scale()),
-                };
+            let network = forward(arch, &wide(&weights), &input);
+            for (mode, want) in [(Mode::Network, network), (Mode::Bicubic, bicubic(&rgb, arch.scale()))] {
                 let mut got = vec![0xa5; 7];
                 upscaler.upscale(&picture.yuv(), mode, &mut got).expect("the device works");
                 let case = format!("{} {arch} {w}x{h} {mode:?}", upscaler.backend());
@@ -87,8 +89,16 @@ pub fn upscaler(preference: Preference, report: &mut Report) {
     }
 }
 
+fn tolerance(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => TOLERANCE,
+        Precision::F16Storage | Precision::Coop8 => HALF_TOLERANCE,
+        Precision::F16 => HALF_TOLERANCE + HALF_SUMS_TOLERANCE,
+    }
+}
+
 /// Every way to compute, through whole networks; the default one of this adapter meets more of them in [`upscaler`].
-pub fn kernels(report: &mut Report) {
+pub fn every_kernel(report: &mut Report) {
     let Some(gpu) = crate::gpu() else { return report.skip() };
     // Each scale, both families; weights that fill groups and that do not, and that leave uniform memory.
     for (k, arch) in ["live-1x24-x3", "edsr-1x16-x2", "live-1x64-x4", "edsr-1x8-x1"].into_iter().enumerate() {
@@ -99,18 +109,15 @@ pub fn kernels(report: &mut Report) {
         let picture = Picture::new(rng, h, w, BT709);
         let input = input(&yuv_rgb(&picture.yuv()), &[picture.yuv().quantiser]);
         let want = rgba(&forward(arch, &wide(&weights), &input));
-        for kernel in KERNELS {
-            let tolerance = match kernel.precision {
-                Precision::F32 => TOLERANCE,
-                Precision::F16Storage => HALF_TOLERANCE,
-            };
+        for kernel in kernels(&gpu) {
+            let tolerance = tolerance(kernel.precision);
             let got = on_gpu(&gpu, kernel, &weights, &picture);
             report.check_u8(&format!("{kernel:?} {arch} {w}x{h}"), &got, &want, tolerance);
         }
     }
 }
 
-/// Full HD, against the CPU's network, which is itself held to the oracle: that would take minutes.
+/// Full HD in each precision, against the CPU's network, which is itself held to the oracle: that would take minutes.
 pub fn full_hd(report: &mut Report) {
     let Some(gpu) = crate::gpu() else { return report.skip() };
     let arch: Arch = "live-1x8-x1".parse().expect("in range");
@@ -123,9 +130,12 @@ pub fn full_hd(report: &mut Report) {
     let mut want = Vec::new();
     cpu.upscale(&picture.yuv(), Mode::Network, &mut want).expect("a CPU does not fail");
     let want: Vec<f64> = want.into_iter().map(|v| f64::from(v) / 255.0).collect();
-    let got = on_gpu(&gpu, KERNELS[1], &weights, &picture);
-    // Either rounds by half a code value, so that two right results may differ by one.
-    report.check_u8(&format!("wgpu {arch} {w}x{h}"), &got, &want, 0.51 / 255.0 + 2.0 * TOLERANCE);
+    for precision in Precision::ALL.into_iter().filter(|&precision| gpu.lacks(precision).is_none()) {
+        let got = on_gpu(&gpu, Kernel::of(&gpu, precision), &weights, &picture);
+        let case = format!("{precision:?} {arch} {w}x{h}");
+        // Either rounds by half a code value, so that two right results may differ by one.
+        report.check_u8(&case, &got, &want, 0.51 / 255.0 + TOLERANCE + tolerance(precision));
+    }
 }
 
 fn on_gpu(gpu: &Gpu, kernel: Kernel, weights: &Weights, picture: &Picture) -> Vec<u8> {

@@ -36,7 +36,7 @@ pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
                     for channel in 0..channels {
                         params[(channel * channels + channel) * 9 + 4] = 1.0;
                     }
-                    let layout = WeightsLayout::new(vec![(layer, s)]);
+                    let layout = WeightsLayout::new(precision, vec![(layer, s)]);
                     let weights = WeightsBuffer::new(gpu, kernel, &layout).expect("a small buffer");
                     weights.write(gpu, &layout, &layout.pack(&params));
                     let conv = Conv3x3 { relu: false, scale: 1.0 };

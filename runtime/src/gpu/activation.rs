@@ -146,12 +146,11 @@ impl Activation {
             data[self.at(k / (h * w), k / w % h, k % w)] = *v;
         }
         let half: Vec<u16>;
-        let bytes: &[u8] = match self.precision {
-            Precision::F32 => cast_slice(&data),
-            Precision::F16Storage => {
-                half = data.iter().map(|&v| f16::from_f32(v).to_bits()).collect();
-                cast_slice(&half)
-            }
+        let bytes: &[u8] = if self.precision.stores_f16() {
+            half = data.iter().map(|&v| f16::from_f32(v).to_bits()).collect();
+            cast_slice(&half)
+        } else {
+            cast_slice(&data)
         };
         gpu.queue().write_texture(self.texture.as_image_copy(), bytes, self.layout(), self.texture.size());
     }
@@ -169,12 +168,11 @@ impl Activation {
         encoder.copy_texture_to_buffer(self.texture.as_image_copy(), target, self.texture.size());
         gpu.queue().submit([encoder.finish()]);
         let bytes = gpu.read(&buffer)?;
-        let mut data: Vec<f32> = match self.precision {
-            Precision::F32 => pod_collect_to_vec(&bytes),
-            Precision::F16Storage => {
-                let half: Vec<u16> = pod_collect_to_vec(&bytes);
-                half.into_iter().map(|bits| f16::from_bits(bits).to_f32()).collect()
-            }
+        let mut data: Vec<f32> = if self.precision.stores_f16() {
+            let half: Vec<u16> = pod_collect_to_vec(&bytes);
+            half.into_iter().map(|bits| f16::from_bits(bits).to_f32()).collect()
+        } else {
+            pod_collect_to_vec(&bytes)
         };
         let mut values = Vec::with_capacity(4 * self.layers * h * w);
         for k in 0..4 * self.layers * h * w {
@@ -185,15 +183,9 @@ impl Activation {
 }
 
 pub(super) fn format(precision: Precision) -> TextureFormat {
-    match precision {
-        Precision::F32 => TextureFormat::Rgba32Float,
-        Precision::F16Storage => TextureFormat::Rgba16Float,
-    }
+    if precision.stores_f16() { TextureFormat::Rgba16Float } else { TextureFormat::Rgba32Float }
 }
 
 fn texel_bytes(precision: Precision) -> usize {
-    match precision {
-        Precision::F32 => 16,
-        Precision::F16Storage => 8,
-    }
+    if precision.stores_f16() { 8 } else { 16 }
 }

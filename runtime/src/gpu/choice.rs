@@ -24,18 +24,25 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Choices kept in a file; the oldest goes.
 const CHOICES_MAX: usize = 64;
 
-/// The variant that computes with this precision.
-pub(super) fn variant(precision: Precision) -> Variant {
-    match precision {
-        Precision::F32 => Variant::F32,
-        Precision::F16Storage => Variant::F16Storage,
+impl From<Precision> for Variant {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F16Storage => Self::F16Storage,
+            Precision::F16 => Self::F16,
+            Precision::Coop8 => Self::Coop8,
+        }
     }
 }
 
-fn precision(variant: Variant) -> Precision {
-    match variant {
-        Variant::F32 => Precision::F32,
-        Variant::F16Storage => Precision::F16Storage,
+impl From<Variant> for Precision {
+    fn from(variant: Variant) -> Self {
+        match variant {
+            Variant::F32 => Self::F32,
+            Variant::F16Storage => Self::F16Storage,
+            Variant::F16 => Self::F16,
+            Variant::Coop8 => Self::Coop8,
+        }
     }
 }
 
@@ -46,14 +53,14 @@ fn precision(variant: Variant) -> Precision {
 /// device says.
 pub(super) fn choose(gpu: &Gpu, arch: Arch, options: &Options) -> Result<Kernel, Error> {
     if let Some(variant) = options.variant {
-        let kernel = Kernel::of(gpu, precision(variant));
-        return match probe(gpu, kernel)? {
+        let kernel = Kernel::of(gpu, variant.into());
+        return match fault(gpu, kernel)? {
             None => Ok(kernel),
             Some(reason) => Err(Error::Variant { adapter: gpu.name().to_owned(), variant, reason }),
         };
     }
     let key = key(gpu, arch);
-    let known = options.cache.as_deref().and_then(|path| recall(path, &key)).map(precision);
+    let known = options.cache.as_deref().and_then(|path| recall(path, &key)).map(Precision::from);
     if let Some(precision) = known {
         let kernel = Kernel::of(gpu, precision);
         if is_right(gpu, kernel)? {
@@ -78,12 +85,12 @@ pub(super) fn choose(gpu: &Gpu, arch: Arch, options: &Options) -> Result<Kernel,
     for &kernel in &right {
         // Without timestamps there is nothing to choose by.
         let Some(ms) = time(gpu, arch, kernel)? else { return Ok(first) };
-        info!(adapter = gpu.name(), variant = %variant(kernel.precision), ms, "measured");
+        info!(adapter = gpu.name(), variant = %Variant::from(kernel.precision), ms, "measured");
         times.push((kernel, ms));
     }
     let fastest = fastest(&times);
     if let Some(path) = &options.cache
-        && let Err(error) = remember(path, &key, variant(fastest.precision))
+        && let Err(error) = remember(path, &key, fastest.precision.into())
     {
         warn!(%error, path = %path.display(), "the choice of variant is not kept");
     }
@@ -98,10 +105,22 @@ fn fastest(times: &[(Kernel, f64)]) -> Kernel {
     faster.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(first, |&(kernel, _)| kernel)
 }
 
+/// Why a kernel cannot be used here; nothing if it can.
+fn fault(gpu: &Gpu, kernel: Kernel) -> Result<Option<String>, Error> {
+    match gpu.lacks(kernel.precision) {
+        Some(what) => Ok(Some(format!("it has no {what}"))),
+        None => probe(gpu, kernel),
+    }
+}
+
 fn is_right(gpu: &Gpu, kernel: Kernel) -> Result<bool, Error> {
+    if let Some(lacks) = gpu.lacks(kernel.precision) {
+        debug!(adapter = gpu.name(), variant = %Variant::from(kernel.precision), lacks, "a variant is not there");
+        return Ok(false);
+    }
     let wrong = probe(gpu, kernel)?;
     if let Some(wrong) = &wrong {
-        warn!(adapter = gpu.name(), variant = %variant(kernel.precision), wrong, "a variant is not used");
+        warn!(adapter = gpu.name(), variant = %Variant::from(kernel.precision), wrong, "a variant is not used");
     }
     Ok(wrong.is_none())
 }

@@ -30,6 +30,8 @@ struct Inner {
     queue: wgpu::Queue,
     name: String,
     software: bool,
+    /// Threads of a subgroup that multiplies cooperative matrices, if any does.
+    subgroup: Option<u32>,
     unused: Unused,
     /// The first fault that no call returned, as wgpu reports it from inside.
     fault: Arc<Mutex<Option<String>>>,
@@ -41,14 +43,47 @@ struct Inner {
 #[allow(unsafe_code, reason = "the shaders are ours and are shown to stay in bounds")]
 fn trusted(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor) -> wgpu::ShaderModule {
     // SAFETY: the shaders are those of `hone_wgsl`, and `Pass` makes every dispatch of them and checks that layers and sizes
-    // fit. Loops: `conv3x3` counts groups up to IN_GROUPS, columns to 3 and texels of a tile to 324, in steps of 1 and 64;
-    // the others have none. Divisors: S, SUB_GROUPS and constants, never zero. Weights: read below row
+    // fit. Loops: `conv3x3` counts groups up to IN_GROUPS, columns to 3 and texels of a tile to 324, in steps of 1 and 64; as
+    // coop8 groups in pairs, taps to 9, texels to 108 and sums to 64 * OUT_GROUPS, in steps of 1 and SUBGROUP; of the others
+    // `stillness` alone has some. Divisors: S, SUB_GROUPS and constants, never zero. Weights: read below row
     // slices * (1 + 3 * IN_GROUPS) and matrix 3 * OUT_GROUPS of it, which is how `LayerLayout` sizes the binding of storage
     // memory and the texture; from uniform memory only if that fits into its declared size. Workgroup memory: a tile is
-    // written below 18 * 18 and read up to row 4 * 3 + 5 and column 15 + 2. Activations: padded to whole tiles of 16, of
+    // written below 18 * 18 and read up to row 4 * 3 + 5 and column 15 + 2. As coop8, tiles of weights lie within a slice of
+    // `LayerLayout`, pixels are written below 6 * 18 * 8 and read up to row 3 + 2 and column 8 + 2 + 7, and sums are 64 * 16.
+    // Activations: padded to whole tiles of 16, of
     // which 8 rows are a part, and a border of 1 each side; layers below IN_GROUPS are read, and the one more for RGB where
     // `Pass` has seen it. Planes are read inside the picture, the base is clamped to it, stores are guarded by its size.
+    // `stillness` loops over at most 16 by 16 pixels of the picture; its corners, (ceil(H/8) + 1, ceil(W/8) + 1) as `Kept` makes
+    // them, are all that `reuse` reads.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}
+
+/// Whether the adapter multiplies tiles of 8x8 halves and adds up in f32.
+fn multiplies_tiles(adapter: &Adapter) -> bool {
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    adapter.features().contains(needed)
+        && adapter.cooperative_matrix_properties().iter().any(|shape| {
+            [shape.m_size, shape.n_size, shape.k_size] == [8; 3]
+                && shape.ab_type == wgpu::CooperativeScalarType::F16
+                && shape.cr_type == wgpu::CooperativeScalarType::F32
+        })
+}
+
+/// Threads of a subgroup, where that is one number.
+fn subgroup(info: &wgpu::AdapterInfo) -> Option<u32> {
+    match info.backend {
+        // wgpu does not ask, and says 4 to 64: every GPU of Apple's that has simdgroup matrices has 32.
+        wgpu::Backend::Metal => Some(32),
+        _ => (info.subgroup_min_size == info.subgroup_max_size).then_some(info.subgroup_min_size),
+    }
+}
+
+/// Leave to use wgpu's cooperative matrices.
+#[allow(unsafe_code, reason = "wgpu asks for it")]
+fn experimental() -> wgpu::ExperimentalFeatures {
+    // SAFETY: `conv3x3.coop8.wgsl` alone uses an experimental feature. It loads and stores whole tiles within its arrays, in
+    // uniform control flow and by full subgroups, as Vulkan asks; and its results are probed before they are shown.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// What is behind these locks stays whole whatever a thread that held one did.
@@ -88,10 +123,15 @@ impl Gpu {
             max_texture_dimension_2d: offered.max_texture_dimension_2d,
             ..wgpu::Limits::default()
         };
-        let optional = wgpu::Features::TIMESTAMP_QUERY;
+        let mut optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
+        let subgroup = if multiplies_tiles(&adapter) { subgroup(&info) } else { None };
+        if subgroup.is_some() {
+            optional |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             required_limits,
             required_features: adapter.features() & optional,
+            experimental_features: if subgroup.is_some() { experimental() } else { Default::default() },
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -112,13 +152,31 @@ impl Gpu {
         let software = info.device_type == wgpu::DeviceType::Cpu;
         let unused = Unused::new(&device);
         let (modules, pipelines) = Default::default();
-        let inner = Inner { adapter, device, queue, name, software, unused, fault, modules, pipelines };
+        let inner =
+            Inner { adapter, device, queue, name, software, subgroup, unused, fault, modules, pipelines };
         Ok(Self(Arc::new(inner)))
     }
 
     /// Whether it computes on the CPU.
     pub fn software(&self) -> bool {
         self.0.software
+    }
+
+    /// What the device would need to compute with this precision, and has not.
+    pub fn lacks(&self, precision: Precision) -> Option<&'static str> {
+        match precision {
+            Precision::F32 | Precision::F16Storage => None,
+            Precision::F16 => (!self.device().features().contains(wgpu::Features::SHADER_F16))
+                .then_some("16-bit arithmetic in shaders"),
+            Precision::Coop8 => {
+                self.0.subgroup.is_none().then_some("cooperative matrices of 8x8, f16 added up in f32")
+            }
+        }
+    }
+
+    /// Threads of a subgroup that multiplies cooperative matrices; none of a device that has none.
+    pub(super) fn subgroup(&self) -> Option<u32> {
+        self.0.subgroup
     }
 
     /// A texture of one texel, to bind where a shader has a binding that it does not use.

@@ -38,6 +38,8 @@ pub struct Network {
     /// The frame whose times are on their way.
     timed: Option<SubmissionIndex>,
     times: Vec<PassTime>,
+    /// Whether the network's last frame is kept.
+    keep: bool,
 }
 
 impl Network {
@@ -60,7 +62,7 @@ impl Network {
         for step in program(arch) {
             layers[step.layer].1 = step.shuffle;
         }
-        let layout = WeightsLayout::new(layers);
+        let layout = WeightsLayout::new(kernel.precision, layers);
         let weights = || WeightsBuffer::new(&gpu, kernel, &layout);
         let weights = [weights()?, weights()?];
         let plan = Plan::new(&gpu, kernel, arch, &layout, weights.each_ref(), WARM_UP)?;
@@ -81,12 +83,13 @@ impl Network {
             timing: None,
             timed: None,
             times: Vec::new(),
+            keep: false,
         })
     }
 
     /// How it computes.
     pub fn variant(&self) -> Variant {
-        choice::variant(self.kernel.precision)
+        self.kernel.precision.into()
     }
 
     /// The device it runs on.
@@ -106,6 +109,17 @@ impl Network {
         self.weights[1 - self.current].write(&self.gpu, &self.layout, &self.layout.pack(weights.params()));
         self.pending = true;
         Ok(())
+    }
+
+    /// Starts or stops to keep the network's last frame, which [`Mode::Reuse`] takes detail from.
+    pub fn keep(&mut self, on: bool) {
+        self.keep = on;
+    }
+
+    /// Whether a frame of (H, W) pictures is kept.
+    pub fn keeps(&self, h: usize, w: usize) -> bool {
+        let full = self.plan.reuse.as_ref().is_some_and(|reuse| reuse.full);
+        self.keep && full && self.plan.size == Size { h, w }
     }
 
     /// Frames that were submitted and not read.
@@ -196,6 +210,8 @@ impl Network {
                 Plan::new(&self.gpu, self.kernel, self.arch, &self.layout, self.weights.each_ref(), size)?;
             self.busy = [const { None }; FRAMES];
         }
+        self.plan.keep(&self.gpu, self.arch.scale(), self.keep)?;
+        let mode = if mode == Mode::Reuse && !self.keeps(size.h, size.w) { Mode::Network } else { mode };
         if self.in_flight.iter().any(|(slot, _)| Arc::ptr_eq(slot, &self.plan.slots[self.next])) {
             self.next = 1 - self.next;
         }
@@ -209,7 +225,7 @@ impl Network {
         let slot = Arc::clone(&self.plan.slots[index]);
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         slot.planes.write(&self.gpu, &mut encoder, picture, RGB_MEAN)?;
-        let passes = self.plan.passes(&slot, mode);
+        let passes = self.plan.passes(index, mode);
         let timing = self.timing.as_mut().filter(|timing| !timing.pending());
         let timed = timing.is_some();
         match timing {
@@ -218,6 +234,9 @@ impl Network {
                 let mut compute = encoder.begin_compute_pass(&Default::default());
                 passes.for_each(|pass| pass.encode(&mut compute, self.current));
             }
+        }
+        if let (Mode::Network, Some(reuse)) = (mode, &mut self.plan.reuse) {
+            reuse.copy(&mut encoder, &slot);
         }
         if readback {
             slot.rgba.copy(&mut encoder);

@@ -26,7 +26,7 @@ pub struct Kernel {
 impl Kernel {
     /// The one for this device.
     pub fn of(gpu: &Gpu, precision: Precision) -> Self {
-        Self { precision, tall: gpu.software() }
+        Self { precision, tall: gpu.software() && precision != Precision::Coop8 }
     }
 }
 
@@ -69,11 +69,13 @@ fn flag(on: bool) -> f64 {
     f64::from(u8::from(on))
 }
 
-fn bind(gpu: &Gpu, pipeline: &ComputePipeline, resources: &[BindingResource]) -> BindGroup {
-    let entries: Vec<BindGroupEntry> = (0..)
-        .zip(resources)
-        .map(|(binding, resource)| BindGroupEntry { binding, resource: resource.clone() })
-        .collect();
+pub(super) fn bind<'a>(
+    gpu: &Gpu,
+    pipeline: &ComputePipeline,
+    resources: impl Iterator<Item = (u32, &'a BindingResource<'a>)>,
+) -> BindGroup {
+    let entries: Vec<BindGroupEntry> =
+        resources.map(|(binding, resource)| BindGroupEntry { binding, resource: resource.clone() }).collect();
     gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: &pipeline.get_bind_group_layout(0),
@@ -90,7 +92,12 @@ fn part(buffer: &Buffer, offset: usize, bytes: usize) -> BindingResource<'_> {
 }
 
 impl Pass {
-    fn new(shader: Shader, pipeline: ComputePipeline, bindings: BindGroup, grid: [u32; 3]) -> Self {
+    pub(super) fn new(
+        shader: Shader,
+        pipeline: ComputePipeline,
+        bindings: BindGroup,
+        grid: [u32; 3],
+    ) -> Self {
         Self { name: shader.name, pipeline, bindings: [bindings.clone(), bindings], grid }
     }
 
@@ -150,14 +157,16 @@ impl Pass {
 
         let source = match weights[0].texture(index) {
             Some(_) => 2.0,
-            None if layer.in_uniform() => 0.0,
+            None if layer.in_uniform(kernel.precision) => 0.0,
             None => 1.0,
         };
         let (mean, base) = match output {
             Output::Picture { mean, base, .. } => (mean, base),
             Output::Activation(_) => ([0.0; 3], false),
         };
-        let height = if kernel.tall { 1 } else { CONV3X3_TILE / CONV3X3_ROWS[0] };
+        let coop = kernel.precision == Precision::Coop8;
+        let height = if kernel.tall || coop { 1 } else { CONV3X3_TILE / CONV3X3_ROWS[0] };
+        let constants = if coop { 19 } else { 18 };
         let pipeline = gpu.pipeline(
             CONV3X3,
             kernel.precision,
@@ -180,7 +189,8 @@ impl Pass {
                 ("TILED", flag(!kernel.tall)),
                 ("TALL", flag(kernel.tall)),
                 ("WEIGHTS", source),
-            ],
+                ("SUBGROUP", f64::from(gpu.subgroup().unwrap_or(1))),
+            ][..constants],
         );
 
         let unused = gpu.unused();
@@ -196,8 +206,8 @@ impl Pass {
                     Input::Activation(x) => x.view(),
                     Input::Planes(_) => unused.read(kernel.precision),
                 }),
-                part(weights.buffer(), layer.offset, CONV3X3_UNIFORM_BYTES),
-                part(weights.buffer(), layer.offset, layer.bytes()),
+                part(weights.buffer(), layer.offset(kernel.precision), CONV3X3_UNIFORM_BYTES),
+                part(weights.buffer(), layer.offset(kernel.precision), layer.bytes(kernel.precision)),
                 BindingResource::TextureView(texture.as_ref().unwrap_or(unused.weights())),
                 BindingResource::TextureView(add.map_or(unused.sampled(), Activation::view)),
                 BindingResource::TextureView(match output {
@@ -215,8 +225,15 @@ impl Pass {
                     Input::Planes(planes) => planes.matrix().as_entire_binding(),
                     Input::Activation(_) => unused.matrix().as_entire_binding(),
                 },
+                part(weights.buffer(), layer.offset(kernel.precision), layer.bytes(kernel.precision)),
             ];
-            bind(gpu, &pipeline, &resources)
+            // Cooperative matrices are read as tiles, the others as what is best for the adapter.
+            let bound = (0..).zip(&resources).filter(|(binding, _)| match binding {
+                2..=4 => !coop,
+                12 => coop,
+                _ => true,
+            });
+            bind(gpu, &pipeline, bound)
         });
         let tile = (height * CONV3X3_ROWS[usize::from(kernel.tall)], CONV3X3_TILE);
         Self { name: CONV3X3.name, pipeline, bindings, grid: size.grid(tile, layer.slices()) }
@@ -238,7 +255,7 @@ impl Pass {
             planes.matrix().as_entire_binding(),
             BindingResource::TextureView(rgb.view()),
         ];
-        let bindings = bind(gpu, &pipeline, &resources);
+        let bindings = bind(gpu, &pipeline, (0..).zip(&resources));
         Self::new(YUV_RGB, pipeline, bindings, rgb.size().grid((PIXEL_TILE, PIXEL_TILE), 1))
     }
 
@@ -263,7 +280,7 @@ impl Pass {
             BindingResource::TextureView(x.view()),
             BindingResource::TextureView(rgba.view()),
         ];
-        let bindings = bind(gpu, &pipeline, &resources);
+        let bindings = bind(gpu, &pipeline, (0..).zip(&resources));
         Self::new(BICUBIC, pipeline, bindings, rgba.size().grid((PIXEL_TILE, PIXEL_TILE), 1))
     }
 

@@ -49,7 +49,7 @@ impl Planes {
     /// [`Error::Buffer`] if the device cannot hold them.
     pub fn new(gpu: &Gpu, size: Size) -> Result<Self, Error> {
         let Size { h, w } = size;
-        let usage = TextureUsages::TEXTURE_BINDING | TextureUsages::COPY_DST;
+        let usage = TextureUsages::TEXTURE_BINDING | TextureUsages::COPY_DST | TextureUsages::COPY_SRC;
         let half = Size { h: h / 2, w: w / 2 };
         let plane_bytes = |size: Size| pitch(size.w) * size.h;
         let luma_end = MATRIX_BYTES + plane_bytes(size);
@@ -145,6 +145,10 @@ impl Planes {
 
     pub(super) fn views(&self) -> [&TextureView; 3] {
         self.views.each_ref()
+    }
+
+    pub(super) fn luma(&self) -> &Texture {
+        &self.textures[0]
     }
 
     pub(super) fn matrix(&self) -> &Buffer {

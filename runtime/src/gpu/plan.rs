@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hone_model::arch::RGB_MEAN;
 use hone_model::{Arch, Base};
 
+use super::kept::Reuse;
 use super::pass::{Input, Kernel, Output};
 use super::program::{last_reads, program};
 use super::{Activation, Conv3x3, Gpu, Pass, Planes, Precision, Rgba, Size, WeightsBuffer, WeightsLayout};
@@ -19,6 +20,10 @@ pub(super) struct Plan {
     pub slots: [Arc<Slot>; FRAMES],
     /// Between head and tail; its activations are shared by all frames, which the device computes in order.
     body: Vec<Pass>,
+    /// Pictures as RGB, where no network reads them.
+    rgb: Activation,
+    /// The network's last frame, while such are kept.
+    pub reuse: Option<Reuse>,
 }
 
 /// What each frame under way has of its own.
@@ -124,15 +129,31 @@ impl Plan {
         };
         let slots = [slot()?, slot()?];
         gpu.check()?;
-        Ok(Self { size, slots, body })
+        Ok(Self { size, slots, body, rgb, reuse: None })
     }
 
-    /// The dispatches of one frame, in order.
-    pub fn passes<'a>(&'a self, slot: &'a Slot, mode: Mode) -> impl Iterator<Item = &'a Pass> {
-        let (convert, first, body, last) = match mode {
-            Mode::Network => (slot.convert.as_ref(), &slot.head, &self.body[..], &slot.tail),
-            Mode::Bicubic => (None, &slot.yuv_rgb, &[][..], &slot.bicubic),
+    /// Starts or stops to keep the network's last frame, for [`Mode::Reuse`].
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] or [`Error::Texture`] if the device cannot hold it.
+    pub fn keep(&mut self, gpu: &Gpu, scale: usize, on: bool) -> Result<(), Error> {
+        if on != self.reuse.is_some() {
+            self.reuse = on.then(|| Reuse::new(gpu, scale, &self.rgb, &self.slots)).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// The dispatches of one frame in slot `index`, in order.
+    pub fn passes(&self, index: usize, mode: Mode) -> impl Iterator<Item = &Pass> {
+        let (slot, reuse) = (&self.slots[index], self.reuse.as_ref());
+        let (convert, first, body, last) = match (mode, reuse) {
+            (Mode::Network, _) => (slot.convert.as_ref(), &slot.head, &self.body[..], &slot.tail),
+            (Mode::Reuse, Some(reuse)) => {
+                (None, &slot.yuv_rgb, &reuse.stillness[index..=index], &reuse.reuse[index])
+            }
+            (Mode::Reuse | Mode::Bicubic, _) => (None, &slot.yuv_rgb, &[][..], &slot.bicubic),
         };
-        convert.into_iter().chain([first]).chain(body).chain([last])
+        let keep = reuse.filter(|_| mode == Mode::Network).map(|reuse| &reuse.keep[index]);
+        convert.into_iter().chain([first]).chain(body).chain([last]).chain(keep)
     }
 }

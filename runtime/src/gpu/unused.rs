@@ -9,8 +9,8 @@ use super::device::texture;
 
 /// Textures of one texel. One that is written by a dispatch may be bound only once in it, so each use has its own.
 pub(super) struct Unused {
-    read: [TextureView; 2],
-    written: [TextureView; 2],
+    read: [TextureView; Precision::ALL.len()],
+    written: [TextureView; Precision::ALL.len()],
     sampled: TextureView,
     plane: TextureView,
     weights: TextureView,

@@ -28,6 +28,27 @@ fn frame(upscaler: &mut Upscaler, size: (usize, usize), mode: Mode) -> Result<Ve
     Ok(rgba)
 }
 
+/// One of each shader variant that the adapter has.
+fn variants() -> Vec<Upscaler> {
+    let gpu = match Gpu::open(&AdapterChoice { allow_software: true, adapter: None }) {
+        Ok(gpu) => gpu,
+        Err(Error::NoAdapter { .. }) => {
+            eprintln!("SKIPPED: no wgpu adapter");
+            return Vec::new();
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let (there, lacking): (Vec<_>, Vec<_>) =
+        Variant::ALL.into_iter().partition(|&variant| gpu.lacks(variant.into()).is_none());
+    lacking.iter().for_each(|variant| eprintln!("SKIPPED: {} has no {variant}", gpu.name()));
+    let open = |variant| {
+        let upscaler = Upscaler::new(arch(), &Options { variant: Some(variant), ..software() }).unwrap();
+        assert_eq!(upscaler.variant(), Some(variant));
+        upscaler
+    };
+    there.into_iter().map(open).collect()
+}
+
 /// Every upscaler that this machine has: the CPU's, and a GPU's if there is any adapter.
 fn upscalers() -> Vec<Upscaler> {
     let gpu = match Upscaler::new(arch(), &software()) {
@@ -142,11 +163,45 @@ fn a_presented_frame_is_the_one_that_would_be_read() {
 }
 
 #[test]
-fn frames_in_flight_on_a_device_that_is_lost_are_whole_or_errors_and_the_next_come_from_the_cpu() {
+fn a_frame_is_reused_only_as_long_as_it_is_kept_and_fits() {
     for mut upscaler in upscalers() {
-        if upscaler.gpu().is_none() {
-            continue;
+        let (size, other) = ((18, 34), (34, 18));
+        upscaler.set_weights(&weights(1)).unwrap();
+        let network = frame(&mut upscaler, size, Mode::Network).unwrap();
+        let bicubic = frame(&mut upscaler, size, Mode::Bicubic).unwrap();
+        let possible = |upscaler: &Upscaler, (h, w)| upscaler.possible(h, w, Mode::Reuse);
+        assert_eq!(possible(&upscaler, size), Mode::Network);
+        upscaler.keep(true);
+        assert_eq!(possible(&upscaler, size), Mode::Network, "nothing is kept yet");
+        assert!(frame(&mut upscaler, size, Mode::Reuse).unwrap() == network);
+        // A picture that stands still shows what the network made of it, also after others, and where it was made.
+        assert_eq!(possible(&upscaler, size), Mode::Reuse);
+        for _ in 0..2 {
+            assert!(frame(&mut upscaler, size, Mode::Bicubic).unwrap() == bicubic);
+            assert!(frame(&mut upscaler, size, Mode::Reuse).unwrap() == network);
         }
+        let gpu = upscaler.gpu().cloned();
+        let got = with_picture(size, |p| presented(upscaler.present(p, Mode::Reuse).unwrap(), gpu));
+        assert!(got == network, "{}", upscaler.backend());
+        // Newer weights count from the network's next frame on.
+        upscaler.set_weights(&weights(2)).unwrap();
+        assert!(frame(&mut upscaler, size, Mode::Reuse).unwrap() == network);
+        let newer = frame(&mut upscaler, size, Mode::Network).unwrap();
+        assert!(newer != network && frame(&mut upscaler, size, Mode::Reuse).unwrap() == newer);
+        // A picture of another size has nothing to reuse, and nor has the next of the first size.
+        for size in [other, size] {
+            assert_eq!(possible(&upscaler, size), Mode::Network);
+            let made = frame(&mut upscaler, size, Mode::Reuse).unwrap();
+            assert!(made == frame(&mut upscaler, size, Mode::Network).unwrap());
+        }
+        upscaler.keep(false);
+        assert_eq!(possible(&upscaler, size), Mode::Network);
+    }
+}
+
+#[test]
+fn frames_in_flight_on_a_device_that_is_lost_are_whole_or_errors_and_the_next_come_from_the_cpu() {
+    for mut upscaler in variants() {
         upscaler.fall_back = true;
         upscaler.set_weights(&weights(1)).unwrap();
         let whole = frame(&mut upscaler, (6, 8), Mode::Network).unwrap();
@@ -195,6 +250,27 @@ fn what_was_named_and_is_not_there_is_an_error_whatever_the_preference() {
 }
 
 #[test]
+fn a_variant_that_the_adapter_lacks_is_an_error_that_says_what_is_missing() {
+    let gpu = match Gpu::open(&AdapterChoice { allow_software: true, adapter: None }) {
+        Ok(gpu) => gpu,
+        Err(Error::NoAdapter { .. }) => return eprintln!("SKIPPED: no wgpu adapter"),
+        Err(error) => panic!("{error}"),
+    };
+    let mut lacking = 0;
+    for variant in Variant::ALL {
+        let Some(what) = gpu.lacks(variant.into()) else { continue };
+        let options = Options { variant: Some(variant), ..software() };
+        let refused = Upscaler::on(gpu.clone(), arch(), &options).map(|upscaler| upscaler.variant());
+        let Err(error @ Error::Variant { .. }) = refused else { panic!("{variant}: {refused:?}") };
+        assert!(error.to_string().ends_with(&format!("{variant}: it has no {what}")), "{error}");
+        lacking += 1;
+    }
+    if lacking == 0 {
+        eprintln!("SKIPPED: {} has every variant", gpu.name());
+    }
+}
+
+#[test]
 fn a_side_over_the_limit_is_refused() {
     for mut upscaler in upscalers() {
         assert!(frame(&mut upscaler, (2, SIDE_MAX / 2), Mode::Bicubic).is_ok());
@@ -206,7 +282,7 @@ fn a_side_over_the_limit_is_refused() {
 #[test]
 fn a_lost_device_is_an_error_or_the_cpu_takes_over() {
     for fall_back in [false, true] {
-        for mut upscaler in upscalers() {
+        for mut upscaler in variants() {
             upscaler.fall_back = fall_back;
             upscaler.set_weights(&weights(1)).unwrap();
             frame(&mut upscaler, (6, 8), Mode::Network).unwrap();
@@ -225,6 +301,24 @@ fn a_lost_device_is_an_error_or_the_cpu_takes_over() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_device_that_is_lost_takes_the_frame_that_it_kept_with_it() {
+    for mut upscaler in upscalers() {
+        let Some(gpu) = upscaler.gpu().cloned() else { continue };
+        upscaler.fall_back = true;
+        upscaler.set_weights(&weights(1)).unwrap();
+        upscaler.keep(true);
+        frame(&mut upscaler, (6, 8), Mode::Network).unwrap();
+        gpu.destroy();
+        let after = frame(&mut upscaler, (6, 8), Mode::Reuse).unwrap();
+        let mut cpu = Upscaler::new(arch(), &Preference::Cpu.into()).unwrap();
+        cpu.set_weights(&weights(1)).unwrap();
+        assert!(after == frame(&mut cpu, (6, 8), Mode::Network).unwrap());
+        // The CPU has kept its own.
+        assert_eq!(upscaler.possible(6, 8, Mode::Reuse), Mode::Reuse);
     }
 }
 

@@ -1,18 +1,22 @@
 //! A sender's or a viewer's connection to a server.
 
 use super::{PROTOCOLS, Publisher, Subscription, ended, new_origin, publish::Draining, split_path};
-use crate::{EndpointConfig, Error, Result, Track, quic};
+use crate::{EndpointConfig, Error, Result, Track, config::Secret, quic, token::Grant};
 use moq_net::{origin, time};
 use std::{
     future::Future,
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use url::{Host, Url};
-use web_transport_quinn::{Session as WebTransport, proto::ConnectRequest};
+use web_transport_quinn::{
+    ClientError, ConnectError, Session as WebTransport,
+    http::StatusCode,
+    proto::{self, ConnectRequest},
+};
 
 /// Addresses of one host name that are tried, at the same time.
 const ADDRESSES_MAX: usize = 4;
@@ -55,14 +59,17 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Address`], [`Error::Resolve`], [`Error::NoAnswer`], [`Error::Certificate`], [`Error::Handshake`],
-    /// [`Error::Bind`], [`Error::Config`], [`Error::CertificateFile`].
+    /// [`Error::Bind`], [`Error::Config`], [`Error::CertificateFile`], [`Error::Token`].
     pub async fn connect(config: &EndpointConfig, server: &str) -> Result<Self> {
         config.validate()?;
-        let url = parse_address(server)?;
+        let mut url = parse_address(server)?;
+        if let Some(Secret(token)) = &config.token {
+            url.query_pairs_mut().append_pair("jwt", token);
+        }
         let no_answer = Error::NoAnswer { addr: server.to_owned(), timeout_ms: config.connect_timeout_ms };
         let dial = async {
             let connection = dial_any(config, server, &url).await?;
-            let transport = open(server, connection.clone(), url.clone()).await?;
+            let transport = open(config, server, connection.clone(), url.clone()).await?;
             Ok((connection, transport))
         };
         let timeout = config.connect_timeout();
@@ -108,9 +115,16 @@ impl Client {
     /// Waits until the server has a broadcast called `name`, and takes the newest. Safe to cancel.
     ///
     /// # Errors
-    /// [`Error::Name`], or what ended the connection.
+    /// [`Error::Name`], [`Error::Forbidden`], or what ended the connection.
     pub async fn subscribe(&self, name: &str) -> Result<Subscription> {
         super::check_name(name)?;
+        // The server shows its holder nothing that a token does not cover: better told here than waited for.
+        let token = self.config.token.as_ref().map(|Secret(token)| Grant::unverified(token));
+        if let Some(Ok(grant)) = token
+            && !grant.view.covers(name)
+        {
+            return Err(Error::Forbidden { act: "view", name: name.to_owned() });
+        }
         tokio::select! {
             broadcast = self.newest(name) => {
                 let (instance, broadcast) = broadcast?;
@@ -239,12 +253,35 @@ async fn dial_any(config: &EndpointConfig, server: &str, url: &Url) -> Result<qu
 }
 
 /// The WebTransport handshake on a fresh connection.
-async fn open(server: &str, connection: quinn::Connection, url: Url) -> Result<WebTransport> {
+async fn open(
+    config: &EndpointConfig,
+    server: &str,
+    connection: quinn::Connection,
+    url: Url,
+) -> Result<WebTransport> {
+    let addr = server.to_owned();
     if !quic::has_datagrams(&connection) {
         let reason = "no datagram support, so no WebTransport".to_owned();
-        return Err(Error::Handshake { addr: server.to_owned(), reason });
+        return Err(Error::Handshake { addr, reason });
     }
     let request = ConnectRequest::new(url).with_protocols(PROTOCOLS.map(String::from));
-    let opened = WebTransport::connect(connection, request).await;
-    opened.map_err(|e| Error::Handshake { addr: server.to_owned(), reason: e.to_string() })
+    WebTransport::connect(connection, request).await.map_err(|e| match e {
+        ClientError::HttpError(ConnectError::ProtoError(proto::ConnectError::WrongStatus(Some(
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN,
+        )))) => Error::Token { addr, reason: refused_token(config.token.as_ref()) },
+        e => Error::Handshake { addr, reason: e.to_string() },
+    })
+}
+
+/// What may be wrong with a token that a server has refused.
+fn refused_token(token: Option<&Secret>) -> String {
+    let Some(Secret(token)) = token else { return "it wants a token, and we have none".into() };
+    let until = match Grant::unverified(token) {
+        Ok(grant) => grant.until,
+        Err(error) => return format!("what we have is {error}"),
+    };
+    match until.map(|until| SystemTime::now().duration_since(until)) {
+        Some(Ok(ago)) => format!("our token expired {} s ago", ago.as_secs()),
+        _ => "it does not take our token: made with another key?".into(),
+    }
 }

@@ -17,13 +17,16 @@
 //! and priorities travel in it.
 
 mod client;
+mod gate;
+mod handshake;
 mod publish;
 mod server;
 mod subscribe;
 
 pub use client::{Client, Stats};
+pub use gate::ServerStats;
 pub use publish::{Publisher, TrackWriter};
-pub use server::Server;
+pub use server::{Server, Viewers};
 pub use subscribe::{Subscription, TrackReader};
 
 use crate::{EndpointConfig, Error, Result};
@@ -45,12 +48,16 @@ const NAME_BYTES_MAX: usize = 64;
 const CODE_REPLACED: u16 = 1;
 /// Session close code: the server has no room for another broadcast.
 const CODE_FULL: u16 = 2;
+/// Session close code: the token does not let its holder publish this.
+const CODE_FORBIDDEN: u16 = 3;
+/// Session close code: the token has expired.
+const CODE_EXPIRED: u16 = 4;
 
 /// Acknowledged is not read: QUIC acknowledges what the peer's stack holds, and a close discards what its program
 /// has not read yet. The wire does not show that, so a clean shutdown gives the peer this long.
 const LINGER: Duration = Duration::from_millis(200);
 
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     match letters && (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.starts_with('.') {
         true => Ok(()),
@@ -83,11 +90,15 @@ fn new_origin(config: &EndpointConfig) -> (origin::Producer, origin::Driver) {
 
 /// Why a session or a track ended, in our words.
 fn ended(error: &moq_net::Error) -> Error {
-    match error {
-        moq_net::Error::Session(SessionError::App(CODE_REPLACED)) | moq_net::Error::App(CODE_REPLACED) => {
-            Error::Replaced
-        }
-        moq_net::Error::Session(SessionError::App(CODE_FULL)) | moq_net::Error::App(CODE_FULL) => Error::Full,
+    let code = match error {
+        moq_net::Error::Session(SessionError::App(code)) | moq_net::Error::App(code) => *code,
+        _ => 0,
+    };
+    match code {
+        CODE_REPLACED => Error::Replaced,
+        CODE_FULL => Error::Full,
+        CODE_FORBIDDEN => Error::Forbidden { act: "publish", name: String::new() },
+        CODE_EXPIRED => Error::Expired,
         _ => Error::Disconnected(error.to_string()),
     }
 }

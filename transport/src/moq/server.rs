@@ -1,26 +1,29 @@
 //! The listening end.
 
 use super::{
-    CODE_FULL, CODE_REPLACED, PROTOCOLS, Publisher, Subscription, new_origin, publish::Draining, split_path,
+    CODE_EXPIRED, CODE_FORBIDDEN, CODE_FULL, CODE_REPLACED, Publisher, Subscription,
+    gate::{Counts, Gate, Place, Refusal, ServerStats, patterns},
+    handshake::{Failed, TOO_SLOW, deny, handshake},
+    new_origin,
+    publish::Draining,
+    split_path,
 };
-use crate::{EndpointConfig, Error, Result, Track, quic};
-use moq_net::{origin, time};
+use crate::{EndpointConfig, Error, Result, Track, config::Certificate, quic, token::Grant};
+use moq_net::{origin, stats, time};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, SystemTime},
 };
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{Mutex as AsyncMutex, mpsc, watch},
     task::JoinSet,
     time::Instant,
 };
-use web_transport_quinn::{Request, proto::ConnectResponse};
 
 /// Broadcasts that wait for [`Server::incoming`]; a program that does not take them has stopped.
 const INCOMING_WAITING_MAX: usize = 16;
-/// Broadcasts of one session at a time. A sender has one; a few more serve a multi-camera one.
-const SESSION_BROADCASTS_MAX: usize = 8;
 
 /// Listens for senders and viewers. Dropping it ends every session and task at once; [`close`](Self::close) first
 /// delivers what was written.
@@ -29,6 +32,8 @@ pub struct Server {
     endpoint: quinn::Endpoint,
     local_addr: SocketAddr,
     certificate_hash: [u8; 32],
+    /// TLS as it was at the start.
+    crypto: Arc<dyn quinn::crypto::ServerConfig>,
     incoming: AsyncMutex<mpsc::Receiver<Subscription>>,
     closing: watch::Sender<bool>,
     /// The accept task, taken by `close`.
@@ -37,12 +42,25 @@ pub struct Server {
 }
 
 struct Shared {
-    config: Arc<EndpointConfig>,
+    gate: Arc<Gate>,
+    /// Counts what each viewer gets of each broadcast.
+    stats: stats::Registry,
     /// What viewers may read: only what the server itself published.
     published: origin::Producer,
     draining: Draining,
     /// The session that owns each name.
     owners: Mutex<HashMap<String, Owner>>,
+}
+
+/// The viewers of one broadcast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Viewers {
+    /// Sessions that read it now.
+    pub now: u64,
+    /// Payload bytes handed to them so far; begins anew when the broadcast does.
+    pub bytes: u64,
+    /// Groups that slow viewers left out so far.
+    pub skipped_groups: u64,
 }
 
 struct Owner {
@@ -55,15 +73,19 @@ impl Server {
     /// Binds [`EndpointConfig::bind`] and starts to accept sessions.
     ///
     /// # Errors
-    /// [`Error::Bind`], [`Error::Config`], [`Error::CertificateFile`].
+    /// [`Error::Bind`], [`Error::Config`], [`Error::CertificateFile`], [`Error::KeyFile`].
     pub async fn bind(config: &EndpointConfig) -> Result<Self> {
-        config.validate()?;
-        let (endpoint, certificate_hash) = quic::listen(config)?;
+        config.validate_server()?;
+        let gate = Arc::new(Gate::new(config)?);
+        let (server, certificate_hash) = quic::server(config)?;
+        let crypto = server.crypto.clone();
+        let endpoint = quic::listen(server, config.bind)?;
         let local_addr = endpoint.local_addr().map_err(|source| Error::Bind { addr: config.bind, source })?;
         let (published, driver) = new_origin(config);
         let (announced, incoming) = mpsc::channel(INCOMING_WAITING_MAX);
         let shared = Arc::new(Shared {
-            config: Arc::new(config.clone()),
+            gate,
+            stats: stats::Registry::new(stats::Config::new()),
             published,
             draining: Draining::default(),
             owners: Mutex::default(),
@@ -79,6 +101,7 @@ impl Server {
             endpoint,
             local_addr,
             certificate_hash,
+            crypto,
             incoming,
             closing,
             accepting: AsyncMutex::new(accepting),
@@ -96,6 +119,59 @@ impl Server {
         self.certificate_hash
     }
 
+    /// Takes certificate, keys and limits from `config` for every session that comes from now on; those that are open
+    /// go on. The address cannot change, nor a certificate for development. On an error everything stays as it was.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::CertificateFile`], [`Error::KeyFile`].
+    pub fn reload(&self, config: &EndpointConfig) -> Result<()> {
+        config.validate_server()?;
+        let (mut server, _) = quic::server(config)?;
+        if matches!(config.certificate, Certificate::Dev | Certificate::DevAnywhere) {
+            // Clients have pinned the one that was made first.
+            server.crypto = self.crypto.clone();
+        }
+        self.shared.gate.reload(config)?;
+        self.endpoint.set_server_config(Some(server));
+        Ok(())
+    }
+
+    /// Lets nobody in any more; sessions that are open go on.
+    pub fn stop_accepting(&self) {
+        self.endpoint.set_server_config(None);
+    }
+
+    /// Who is here, and who was refused.
+    pub fn stats(&self) -> ServerStats {
+        let counts = &self.shared.gate.counts;
+        ServerStats {
+            sessions: self.shared.gate.taken(),
+            broadcasts: self.shared.owners().len() as u64,
+            opened: counts.opened.load(Ordering::Relaxed),
+            refused_full: counts.refused_full.load(Ordering::Relaxed),
+            refused_token: counts.refused_token.load(Ordering::Relaxed),
+            failed_handshakes: counts.failed_handshakes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The viewers of each broadcast that has had any. To be called now and then: what is gone is forgotten here.
+    pub fn viewers(&self) -> BTreeMap<String, Viewers> {
+        let mut report = stats::Report::default();
+        self.shared.stats.report(&mut report);
+        let mut viewers = BTreeMap::<String, Viewers>::new();
+        for entry in &report.traffic {
+            let Some((name, _)) = split_path(entry.path.as_str()) else { continue };
+            let of = &entry.publisher;
+            if of.broadcasts_started > 0 {
+                let sum = viewers.entry(name.to_owned()).or_default();
+                sum.now += of.active_broadcasts();
+                sum.bytes += of.bytes;
+                sum.skipped_groups += of.stale.groups;
+            }
+        }
+        viewers
+    }
+
     /// The next broadcast that a sender announces; `None` after [`close`](Self::close).
     ///
     /// If two sessions announce the same name, the newest wins: the older session is closed with
@@ -111,14 +187,14 @@ impl Server {
     /// # Errors
     /// [`Error::Name`].
     pub fn publish(&self, name: &str, tracks: &[Track]) -> Result<Publisher> {
-        let Shared { published, config, draining, .. } = &*self.shared;
-        Publisher::new(published, config, draining, name, tracks)
+        let Shared { published, gate, draining, .. } = &*self.shared;
+        Publisher::new(published, &gate.config(), draining, name, tracks)
     }
 
     /// Delivers what was written to tracks whose writers are dropped, then ends every session. Waits at most
     /// [`EndpointConfig::shutdown_timeout_ms`], and a second for the last acknowledgements.
     pub async fn close(&self) {
-        let timeout = self.shared.config.shutdown_timeout();
+        let timeout = self.shared.gate.config().shutdown_timeout();
         self.shared.draining.wait(timeout).await;
         self.closing.send_replace(true);
         // The accept task ends when its sessions have; a session drains for at most a second.
@@ -140,7 +216,6 @@ async fn accept(
     announced: mpsc::Sender<Subscription>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(shared.config.limits.sessions_max as usize));
     let mut sessions = JoinSet::new();
     loop {
         let incoming = tokio::select! {
@@ -149,12 +224,25 @@ async fn accept(
             _ = closing.changed() => break,
         };
         let Some(incoming) = incoming else { break };
-        let Ok(room) = room.clone().try_acquire_owned() else {
-            tracing::warn!(remote = %incoming.remote_address(), "server full, session refused");
-            incoming.refuse();
+        let remote = incoming.remote_address();
+        if incoming.may_retry() && shared.gate.busy() {
+            // Costs the peer a round trip, and shows that it is where it says.
+            let _ = incoming.retry();
             continue;
+        }
+        let place = match shared.gate.enter(remote.ip()) {
+            Ok(place) => place,
+            Err(refusal) => {
+                match refusal {
+                    Refusal::Full => tracing::warn!(%remote, "server full, session refused"),
+                    Refusal::Address => tracing::warn!(%remote, "address has its share, session refused"),
+                }
+                Counts::one(&shared.gate.counts.refused_full);
+                incoming.refuse();
+                continue;
+            }
         };
-        sessions.spawn(session(shared.clone(), incoming, announced.clone(), closing.clone(), room));
+        sessions.spawn(session(shared.clone(), incoming, announced.clone(), closing.clone(), place));
     }
     drop(announced);
     while sessions.join_next().await.is_some() {}
@@ -165,42 +253,65 @@ async fn session(
     incoming: quinn::Incoming,
     announced: mpsc::Sender<Subscription>,
     closing: watch::Receiver<bool>,
-    room: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let remote = incoming.remote_address();
+    let (config, counts) = (shared.gate.config(), &shared.gate.counts);
     // A peer that starts a handshake and stops must not hold its place.
-    let handshake = tokio::time::timeout(shared.config.connect_timeout(), handshake(incoming)).await;
-    let transport = match handshake {
-        Ok(Ok(transport)) => transport,
-        Ok(Err(reason)) => return tracing::debug!(%remote, reason, "handshake failed"),
-        Err(_) => return tracing::debug!(%remote, "handshake timed out"),
+    let handshake = tokio::time::timeout(config.connect_timeout(), handshake(&shared.gate, incoming)).await;
+    let (transport, grant) = match handshake.unwrap_or_else(|_| Err(Failed::Peer(TOO_SLOW.into()))) {
+        Ok(opened) => opened,
+        Err(Failed::Denied { reason, request }) => {
+            Counts::one(&counts.refused_token);
+            tracing::warn!(%remote, reason, "session refused");
+            return deny(*request).await;
+        }
+        Err(Failed::Peer(reason)) => {
+            Counts::one(&counts.failed_handshakes);
+            return tracing::debug!(%remote, reason, "handshake failed");
+        }
     };
     let id = transport.stable_id();
-    let (ingest, ingest_driver) = new_origin(&shared.config);
-    let server = moq_net::Server::new().with_publisher(&shared.published).with_subscriber(ingest.clone());
+    let (ingest, ingest_driver) = new_origin(&config);
+    let mut server = moq_net::Server::new().with_subscriber(ingest.clone()).with_stats(shared.egress());
+    // What a token does not cover is not there for its holder.
+    if let Ok(served) = shared.published.consume().scope("", &patterns(&grant.view)) {
+        server = server.with_publisher(&served);
+    }
     // The peer's SETUP is awaited here.
     let accepted = server.accept_lite(Instant::now().into_std(), transport);
-    let accepted = match tokio::time::timeout(shared.config.connect_timeout(), accepted).await {
-        Ok(Ok(accepted)) => accepted,
-        Ok(Err(error)) => return tracing::debug!(%remote, %error, "handshake failed"),
-        Err(_) => return tracing::debug!(%remote, "handshake timed out"),
+    let accepted = match tokio::time::timeout(config.connect_timeout(), accepted).await {
+        Ok(Ok(accepted)) => Ok(accepted),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(TOO_SLOW.to_owned()),
     };
-    let (session, driver) = accepted;
+    let (session, driver) = match accepted {
+        Ok(accepted) => accepted,
+        Err(reason) => {
+            Counts::one(&counts.failed_handshakes);
+            return tracing::debug!(%remote, reason, "handshake failed");
+        }
+    };
+    Counts::one(&counts.opened);
     tracing::info!(%remote, version = %session.version(), "session opened");
     // Dropped, and so aborted, with this task.
     let (mut transport_driver, mut ingest_tail) = (JoinSet::new(), JoinSet::new());
     transport_driver.spawn(async { drop(time::run(driver).await) });
     ingest_tail.spawn(async { drop(time::run(ingest_driver).await) });
     let served = ingest.consume();
-    let watched = watch_announcements(&shared, &served, &announced, &closing, &session, id);
+    let watched = watch_announcements(&shared, &served, &announced, &closing, &session, id, &grant);
     let mut closing = closing.clone();
     tokio::select! {
+        () = end_of(&grant) => {
+            tracing::info!(%remote, "token expired, session closed");
+            end(&session, CODE_EXPIRED).await;
+        }
         error = session.closed() => tracing::info!(%remote, %error, "session closed"),
         () = watched => {}
         _ = closing.changed() => drop(session.clone().close().await),
     }
     shared.owners().retain(|_, owner| owner.id != id);
-    drop((transport_driver, session, ingest, announced, room));
+    drop((transport_driver, session, ingest, announced, place));
     // The origin ends the tracks of the session, and itself, once nothing can write into it.
     tokio::select! {
         _ = ingest_tail.join_next() => {}
@@ -208,26 +319,30 @@ async fn session(
     }
 }
 
-async fn handshake(incoming: quinn::Incoming) -> Result<web_transport_quinn::Session, String> {
-    let connection = incoming.await.map_err(|e| e.to_string())?;
-    if !quic::has_datagrams(&connection) {
-        return Err("no datagram support".to_owned());
+/// Until a grant is over.
+async fn end_of(grant: &Grant) {
+    // Timers count on while a clock is set: looked at again from time to time.
+    const LOOK: Duration = Duration::from_secs(60);
+    let Some(until) = grant.until else { return std::future::pending().await };
+    while let Ok(left) = until.duration_since(SystemTime::now()) {
+        tokio::time::sleep(left.min(LOOK) + Duration::from_millis(1)).await;
     }
-    let request = Request::accept(connection).await.map_err(|e| e.to_string())?;
-    let offered = |protocol: &&str| request.protocols.iter().any(|offer| offer == protocol);
-    let Some(protocol) = PROTOCOLS.into_iter().find(offered) else {
-        let reason = format!("no common protocol in {:?}", request.protocols);
-        // The peer may be gone; the reason is ours to tell either way.
-        let _ = request.reject(web_transport_quinn::http::StatusCode::BAD_REQUEST).await;
-        return Err(reason);
-    };
-    let response = ConnectResponse::OK.with_protocol(protocol);
-    request.respond(response).await.map_err(|e| e.to_string())
 }
 
 impl Shared {
+    /// Counts for one session.
+    fn egress(&self) -> stats::Session {
+        self.stats.tier(stats::Tier::default()).session("")
+    }
+
     fn owners(&self) -> MutexGuard<'_, HashMap<String, Owner>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one more broadcast called `name` keeps within the most that there may be.
+    fn has_room(&self, name: &str, broadcasts_max: u32) -> bool {
+        let owners = self.owners();
+        owners.contains_key(name) || owners.len() < broadcasts_max as usize
     }
 
     /// Makes `session` the owner of `name`, and closes the session that was. `false` if a newer one has it.
@@ -261,6 +376,7 @@ async fn watch_announcements(
     closing: &watch::Receiver<bool>,
     session: &moq_net::Session,
     id: usize,
+    grant: &Grant,
 ) {
     let mut announced = ingest.announced();
     let mut live = HashSet::new();
@@ -279,19 +395,33 @@ async fn watch_announcements(
         if live.contains(&path) {
             continue;
         }
+        if !grant.publish.covers(name) {
+            tracing::warn!(name, "token does not let its holder publish this, session closed");
+            Counts::one(&shared.gate.counts.refused_token);
+            return end(session, CODE_FORBIDDEN).await;
+        }
+        let config = shared.gate.config();
+        let limits = config.limits;
         let Ok(broadcast) = ingest.request_broadcast(&*path).await else { continue };
-        if !shared.own(name, instance, session, id) {
+        let room = shared.has_room(name, limits.broadcasts_max)
+            && live.len() < limits.broadcasts_per_session_max as usize;
+        if room && !shared.own(name, instance, session, id) {
             continue;
         }
-        let subscription = Subscription::new((name, instance), broadcast, &shared.config, closing.clone());
-        if live.len() >= SESSION_BROADCASTS_MAX || incoming.try_send(subscription).is_err() {
+        let subscription = Subscription::new((name, instance), broadcast, &config, closing.clone());
+        if !room || incoming.try_send(subscription).is_err() {
             tracing::warn!(name, "no room for another broadcast");
-            session.abort(moq_net::Error::App(CODE_FULL));
-            // The driver has yet to send it.
-            session.closed().await;
-            return;
+            Counts::one(&shared.gate.counts.refused_full);
+            return end(session, CODE_FULL).await;
         }
         tracing::info!(name, "broadcast announced");
         live.insert(path);
     }
+}
+
+/// Closes a session with one of our codes.
+async fn end(session: &moq_net::Session, code: u16) {
+    session.abort(moq_net::Error::App(code));
+    // The driver has yet to send it.
+    session.closed().await;
 }

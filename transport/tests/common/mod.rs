@@ -1,9 +1,13 @@
 //! A server, and clients that pin its certificate.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod raw;
+
 use bytes::Bytes;
 use hone_transport::{
-    Client, Delivery, EndpointConfig, Message, Server, Track, TrackReader, config::Trust, hex,
+    Client, Delivery, EndpointConfig, Message, Server, Track, TrackReader,
+    config::{Certificate, Trust},
+    hex,
 };
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -19,7 +23,8 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 pub fn config() -> EndpointConfig {
-    EndpointConfig { bind: SocketAddr::from(([127, 0, 0, 1], 0)), ..EndpointConfig::default() }
+    let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+    EndpointConfig { bind, certificate: Certificate::Dev, ..EndpointConfig::default() }
 }
 
 pub fn trusting(server: &Server) -> EndpointConfig {

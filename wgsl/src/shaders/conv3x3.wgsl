@@ -29,13 +29,32 @@ override TILED: bool; // x goes through workgroup memory: for GPUs
 override TALL: bool; // 8 pixels a thread, not 4: for adapters in software
 override WEIGHTS: u32; // 0 from uniform, 1 from storage, 2 from a texture: what such an adapter reads best
 
+// [sums]
+alias Real = f32; // what the products of one input group and column of taps are added up in
+alias Stored = mat4x4<f32>; // how a matrix of weights lies in a buffer
+
+fn loaded(m: Stored) -> mat4x4<Real> {
+    return m;
+}
+
+// The sums of a column begin with those before it,
+fn begun(sums: mat4x4<f32>) -> mat4x4<Real> {
+    return sums;
+}
+
+// and so they are all.
+fn added(sums: mat4x4<f32>, column: mat4x4<Real>) -> mat4x4<f32> {
+    return column;
+}
+// [sums end]
+
 @group(0) @binding(0) var<uniform> size: Size; // of x
 @group(0) @binding(1) var x: texture_storage_2d_array<rgba32float, read>;
 // The same weights three times. A slice is what one thread needs: a row whose first matrix has the biases of its output
 // groups as columns, then a row for each (input group, column of taps) with a matrix for each (output group, row of
 // taps), whose column k multiplies input channel k.
-@group(0) @binding(2) var<uniform> weights_uniform: array<mat4x4<f32>, 1024>;
-@group(0) @binding(3) var<storage, read> weights_storage: array<mat4x4<f32>>;
+@group(0) @binding(2) var<uniform> weights_uniform: array<Stored, 1024>;
+@group(0) @binding(3) var<storage, read> weights_storage: array<Stored>;
 @group(0) @binding(4) var weights_texture: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(5) var add: texture_2d_array<f32>;
 @group(0) @binding(6) var y: texture_storage_2d_array<rgba32float, write>;
@@ -46,20 +65,20 @@ override WEIGHTS: u32; // 0 from uniform, 1 from storage, 2 from a texture: what
 @group(0) @binding(11) var<uniform> input_from_yuv: mat4x4<f32>; // see yuv_rgb.wgsl
 
 const TILE: u32 = 18u; // 16 pixels and one more on each side
-var<workgroup> tile: array<vec4<f32>, 324>;
+var<workgroup> tile: array<vec4<Real>, 324>;
 
-fn weight(row: u32, k: u32) -> mat4x4<f32> {
+fn weight(row: u32, k: u32) -> mat4x4<Real> {
     if WEIGHTS == 0u {
-        return weights_uniform[row * 3u * OUT_GROUPS + k];
+        return loaded(weights_uniform[row * 3u * OUT_GROUPS + k]);
     }
     if WEIGHTS == 1u {
-        return weights_storage[row * 3u * OUT_GROUPS + k];
+        return loaded(weights_storage[row * 3u * OUT_GROUPS + k]);
     }
     return mat4x4(
-        textureLoad(weights_texture, vec2(4u * k, row)),
-        textureLoad(weights_texture, vec2(4u * k + 1u, row)),
-        textureLoad(weights_texture, vec2(4u * k + 2u, row)),
-        textureLoad(weights_texture, vec2(4u * k + 3u, row)),
+        vec4<Real>(textureLoad(weights_texture, vec2(4u * k, row))),
+        vec4<Real>(textureLoad(weights_texture, vec2(4u * k + 1u, row))),
+        vec4<Real>(textureLoad(weights_texture, vec2(4u * k + 2u, row))),
+        vec4<Real>(textureLoad(weights_texture, vec2(4u * k + 3u, row))),
     );
 }
 
@@ -86,11 +105,11 @@ fn converted(i: i32, j: i32) -> vec4<f32> {
 }
 
 // Row and column with the border.
-fn value(group: u32, row: u32, col: u32) -> vec4<f32> {
+fn value(group: u32, row: u32, col: u32) -> vec4<Real> {
     if HEAD {
-        return converted(i32(row) - 1, i32(col) - 1);
+        return vec4<Real>(converted(i32(row) - 1, i32(col) - 1));
     }
-    return textureLoad(x, vec2(col, row), group);
+    return vec4<Real>(textureLoad(x, vec2(col, row), group));
 }
 
 // Weights of the taps at floor-1 to floor+2 for a centre `t` in 0..1 after floor: see bicubic.wgsl.
@@ -128,53 +147,6 @@ fn upscaled(i: u32, j: u32, sub: vec2<u32>) -> vec3<f32> {
         + rows.z * line(first.x + 2, first.y, cols) + rows.w * line(first.x + 3, first.y, cols);
 }
 
-// What is around one column of pixels: rows above, of and below it, of one input group at one column of taps.
-struct Strip {
-    v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>, v4: vec4<f32>,
-    v5: vec4<f32>, v6: vec4<f32>, v7: vec4<f32>, v8: vec4<f32>, v9: vec4<f32>,
-}
-
-// Sums of one output group: columns are the pixels of this thread, the upper four and, if TALL, the lower four.
-struct Sums { upper: mat4x4<f32>, lower: mat4x4<f32> }
-
-fn multiply_add(acc: vec4<f32>, v: vec4<f32>, m: mat4x4<f32>) -> vec4<f32> {
-    let a = fma(vec4(v.x), m[0], acc);
-    let b = fma(vec4(v.y), m[1], a);
-    let c = fma(vec4(v.z), m[2], b);
-    return fma(vec4(v.w), m[3], c);
-}
-
-fn tap(acc: mat4x4<f32>, v: mat4x4<f32>, m: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(
-        multiply_add(acc[0], v[0], m),
-        multiply_add(acc[1], v[1], m),
-        multiply_add(acc[2], v[2], m),
-        multiply_add(acc[3], v[3], m),
-    );
-}
-
-// Written out, not looped: indexed by a variable, the pixels would leave the registers.
-fn taps(sums: Sums, v: Strip, row: u32, k: u32) -> Sums {
-    let top = weight(row, k);
-    let middle = weight(row, k + 1u);
-    let bottom = weight(row, k + 2u);
-    var out = sums;
-    out.upper = tap(out.upper, mat4x4(v.v0, v.v1, v.v2, v.v3), top);
-    out.upper = tap(out.upper, mat4x4(v.v1, v.v2, v.v3, v.v4), middle);
-    out.upper = tap(out.upper, mat4x4(v.v2, v.v3, v.v4, v.v5), bottom);
-    if TALL {
-        out.lower = tap(out.lower, mat4x4(v.v4, v.v5, v.v6, v.v7), top);
-        out.lower = tap(out.lower, mat4x4(v.v5, v.v6, v.v7, v.v8), middle);
-        out.lower = tap(out.lower, mat4x4(v.v6, v.v7, v.v8, v.v9), bottom);
-    }
-    return out;
-}
-
-fn biased(bias: vec4<f32>) -> Sums {
-    let column = mat4x4(bias, bias, bias, bias);
-    return Sums(column, column);
-}
-
 fn keep_rgb(v: vec4<f32>, i: u32, j: u32) {
     if i < size.h && j < size.w {
         textureStore(y, vec2(j, i) + 1u, SUB_GROUPS, v);
@@ -209,6 +181,57 @@ fn store(sum: vec4<f32>, group: u32, i: u32, j: u32) {
             keep_rgb(textureLoad(add, vec2(j, i) + 1u, SUB_GROUPS, 0), i, j);
         }
     }
+}
+
+// [convolution]
+// What is around one column of pixels: rows above, of and below it, of one input group at one column of taps.
+struct Strip {
+    v0: vec4<Real>, v1: vec4<Real>, v2: vec4<Real>, v3: vec4<Real>, v4: vec4<Real>,
+    v5: vec4<Real>, v6: vec4<Real>, v7: vec4<Real>, v8: vec4<Real>, v9: vec4<Real>,
+}
+
+// Sums of one output group: columns are the pixels of this thread, the upper four and, if TALL, the lower four.
+struct Sums { upper: mat4x4<f32>, lower: mat4x4<f32> }
+
+fn multiply_add(acc: vec4<Real>, v: vec4<Real>, m: mat4x4<Real>) -> vec4<Real> {
+    let a = fma(vec4(v.x), m[0], acc);
+    let b = fma(vec4(v.y), m[1], a);
+    let c = fma(vec4(v.z), m[2], b);
+    return fma(vec4(v.w), m[3], c);
+}
+
+fn tap(acc: mat4x4<Real>, v: mat4x4<Real>, m: mat4x4<Real>) -> mat4x4<Real> {
+    return mat4x4(
+        multiply_add(acc[0], v[0], m),
+        multiply_add(acc[1], v[1], m),
+        multiply_add(acc[2], v[2], m),
+        multiply_add(acc[3], v[3], m),
+    );
+}
+
+// Written out, not looped: indexed by a variable, the pixels would leave the registers.
+fn taps(sums: Sums, v: Strip, row: u32, k: u32) -> Sums {
+    let top = weight(row, k);
+    let middle = weight(row, k + 1u);
+    let bottom = weight(row, k + 2u);
+    var out = sums;
+    var column = tap(begun(sums.upper), mat4x4(v.v0, v.v1, v.v2, v.v3), top);
+    column = tap(column, mat4x4(v.v1, v.v2, v.v3, v.v4), middle);
+    column = tap(column, mat4x4(v.v2, v.v3, v.v4, v.v5), bottom);
+    out.upper = added(sums.upper, column);
+    if TALL {
+        column = tap(begun(sums.lower), mat4x4(v.v4, v.v5, v.v6, v.v7), top);
+        column = tap(column, mat4x4(v.v5, v.v6, v.v7, v.v8), middle);
+        column = tap(column, mat4x4(v.v6, v.v7, v.v8, v.v9), bottom);
+        out.lower = added(sums.lower, column);
+    }
+    return out;
+}
+
+fn biased(bias: vec4<Real>) -> Sums {
+    let column = vec4<f32>(bias);
+    let columns = mat4x4(column, column, column, column);
+    return Sums(columns, columns);
 }
 
 fn store_column(sums: Sums, group: u32, i: u32, j: u32) {
@@ -277,15 +300,15 @@ fn main(
                 v.v9 = value(group, i + 9u, j + kx);
             }
             if KEEP_RGB == 1u && kx == 1u && wid.z == 0u {
-                keep_rgb(v.v1, i, j);
-                keep_rgb(v.v2, i + 1u, j);
-                keep_rgb(v.v3, i + 2u, j);
-                keep_rgb(v.v4, i + 3u, j);
+                keep_rgb(vec4<f32>(v.v1), i, j);
+                keep_rgb(vec4<f32>(v.v2), i + 1u, j);
+                keep_rgb(vec4<f32>(v.v3), i + 2u, j);
+                keep_rgb(vec4<f32>(v.v4), i + 3u, j);
                 if TALL {
-                    keep_rgb(v.v5, i + 4u, j);
-                    keep_rgb(v.v6, i + 5u, j);
-                    keep_rgb(v.v7, i + 6u, j);
-                    keep_rgb(v.v8, i + 7u, j);
+                    keep_rgb(vec4<f32>(v.v5), i + 4u, j);
+                    keep_rgb(vec4<f32>(v.v6), i + 5u, j);
+                    keep_rgb(vec4<f32>(v.v7), i + 6u, j);
+                    keep_rgb(vec4<f32>(v.v8), i + 7u, j);
                 }
             }
             // The branches are on constants, so that each pipeline keeps only its own groups.
@@ -315,3 +338,4 @@ fn main(
         store_column(a3, first + 3u, i, j);
     }
 }
+// [convolution end]

@@ -20,7 +20,7 @@ use hone_media::source::{Mp4Source, Source};
 use hone_model::{Arch, Origin, Published, Weights, update};
 use hone_runtime::{Mode, Preference, Variant};
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
-use hone_transport::config::Trust;
+use hone_transport::config::{Certificate, Trust};
 use hone_transport::{Client, EndpointConfig, Server, Track, hex};
 
 const FPS: f64 = 25.0;
@@ -152,7 +152,8 @@ fn view(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Viewed {
 
 async fn serve(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Viewed {
     let loopback = EndpointConfig { bind: ([127, 0, 0, 1], 0).into(), ..EndpointConfig::default() };
-    let server = Server::bind(&loopback).await.unwrap();
+    let server =
+        Server::bind(&EndpointConfig { certificate: Certificate::Dev, ..loopback.clone() }).await.unwrap();
     let mut publisher = server.publish("cam", &[Track::Catalog, Track::Video, Track::Model]).unwrap();
     let mut catalog_out = publisher.track(Track::Catalog).unwrap();
     let mut video = publisher.track(Track::Video).unwrap();

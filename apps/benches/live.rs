@@ -1,0 +1,198 @@
+//! What a broken link costs, and what a viewer costs the server.
+//!
+//! ```text
+//! cargo bench -p hone-apps --bench live             the table
+//! cargo bench -p hone-apps --bench live -- --json   one object
+//! ```
+//!
+//! - *Outage*: a camera of 320x192 at 300 kbit/s over a link of 15 ms each way, cut for 10 s between camera and server,
+//!   then between server and viewer. Time from the link's return to the first new frame shown.
+//! - *Viewers*: `hone-server`, a sender of 0.6 Mbit/s and viewers who read video and model, in three processes on
+//!   loopback. The server's CPU time and resident memory with many viewers, less those with few, by the difference.
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+#[path = "../tests/common/live.rs"]
+mod live;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hone_apps::server::UPDATE_FORMAT;
+use hone_transport::catalog::{self, Catalog, Hone, Rendition};
+use hone_transport::config::Trust;
+use hone_transport::{Client, Delivery, EndpointConfig, Track, link};
+use live::Rig;
+
+const OUTAGE: Duration = Duration::from_secs(10);
+const FEW: usize = 10;
+const MANY: usize = 110;
+const FPS: u32 = 30;
+const FRAME: usize = 2_500;
+/// How long the server's time is taken.
+const WINDOW: Duration = Duration::from_secs(10);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Some(at) = arguments.iter().position(|a| a == "--be-viewers") {
+        let [server, pin, viewers] = &arguments[at + 1..at + 4] else { panic!("three arguments") };
+        return runtime.block_on(be_viewers(server, pin, viewers.parse().unwrap()));
+    }
+    let (up_s, down_s) = runtime.block_on(outages());
+    let (cpu_s, memory_kb) = runtime.block_on(viewers());
+    let per_core = 1.0 / cpu_s;
+    if arguments.iter().any(|a| a == "--json") {
+        println!(
+            "{{\"outage10_recovery_s\":{:.2},\"viewers_per_core\":{per_core:.0},\"viewer_memory_kb\":{memory_kb:.0}}}",
+            f64::max(up_s, down_s)
+        );
+    } else {
+        println!("after 10 s without a link, the first new frame comes");
+        println!("  {up_s:.2} s after the link, cut between camera and server");
+        println!("  {down_s:.2} s after the link, cut between server and viewer");
+        println!("a viewer of 0.6 Mbit/s costs the server");
+        println!("  {:.2}% of a core: {per_core:.0} viewers a core", 100.0 * cpu_s);
+        println!("  {memory_kb:.0} kB");
+    }
+}
+
+/// Seconds to the first new frame, for each leg.
+async fn outages() -> (f64, f64) {
+    let link = link::Config { delay: Duration::from_millis(15), ..link::Config::default() };
+    let rig = Rig::start((320, 192), 300.0, link).await;
+    rig.until("weights", Duration::from_secs(30), |seen| seen.frames.last().is_some_and(|(.., v)| *v > 0))
+        .await;
+    let up = rig.outage(&rig.up, OUTAGE).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let down = rig.outage(&rig.down, OUTAGE).await;
+    let seen = rig.seen.clone();
+    rig.end().await;
+    let seen = seen.lock().unwrap();
+    assert!(seen.starts == 1 && seen.frames.is_sorted_by_key(|(.., version)| *version), "the model was kept");
+    (up.as_secs_f64(), down.as_secs_f64())
+}
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    /// CPU time so far, seconds, and resident memory, kB.
+    fn costs(&self) -> (f64, f64) {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id())).unwrap();
+        let stat = read("stat");
+        let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+        // utime and stime are fields 14 and 15, counted from 1; the second ends with the bracket. 100 ticks a second.
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        let resident = read("status")
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        (ticks / 100.0, resident.unwrap())
+    }
+}
+
+/// What one more viewer costs the server: share of a core, and kB.
+async fn viewers() -> (f64, f64) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("server.toml");
+    let text = "[endpoint]\nbind = \"127.0.0.1:0\"\ncertificate = \"dev\"\n[endpoint.limits]\nsessions_max = 1000\n\
+                sessions_per_address_max = 1000\n[trainer]\nbackend = \"cpu\"\n";
+    std::fs::write(&config, text).unwrap();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_hone-server"))
+        .args(["--config".as_ref(), config.as_os_str()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let server = Process(server);
+    let mut word = || lines.next().unwrap().unwrap().split(' ').next_back().unwrap().to_owned();
+    let (address, pin) = (word(), word());
+    let sending = tokio::spawn(send(address.clone(), pin.clone()));
+    let mut costs = vec![];
+    for viewers in [FEW, MANY] {
+        let program = std::env::current_exe().unwrap();
+        let child =
+            Command::new(program).args(["--be-viewers", &address, &pin, &viewers.to_string()]).spawn();
+        let _viewers = Process(child.unwrap());
+        // Handshakes and first groups are over.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        let (before, _) = server.costs();
+        let start = Instant::now();
+        tokio::time::sleep(WINDOW).await;
+        let (after, memory) = server.costs();
+        costs.push(((after - before) / start.elapsed().as_secs_f64(), memory));
+    }
+    sending.abort();
+    let more = (MANY - FEW) as f64;
+    ((costs[1].0 - costs[0].0) / more, (costs[1].1 - costs[0].1) / more)
+}
+
+fn endpoint(pin: &str) -> EndpointConfig {
+    EndpointConfig {
+        bind: ([127, 0, 0, 1], 0).into(),
+        trust: Trust::Pinned(vec![pin.to_owned()]),
+        idle_timeout_ms: 30_000,
+        ..EndpointConfig::default()
+    }
+}
+
+/// Messages of the right size and time; what is in them is no concern of a relay.
+async fn send(address: String, pin: String) {
+    let client = Client::connect(&endpoint(&pin), &address).await.unwrap();
+    let mut publisher = client.publish("cam", &[Track::Catalog, Track::Video, Track::Patches]).unwrap();
+    let rendition = Rendition {
+        codec: "avc1.640034".into(),
+        coded_width: 480,
+        coded_height: 270,
+        framerate: Some(FPS.into()),
+        bitrate: Some(600_000),
+        container: catalog::Container::default(),
+    };
+    let hone = Hone {
+        arch: String::new(),
+        update_format: UPDATE_FORMAT.into(),
+        hr_width: 960,
+        hr_height: 540,
+        colour: catalog::Colour { matrix: "bt709".into(), range: "limited".into() },
+        start_unix_us: 0,
+    };
+    let mut first = publisher.track(Track::Catalog).unwrap();
+    first.write(true, 0, Catalog::new(rendition, hone).to_json().into()).unwrap();
+    let mut video = publisher.track(Track::Video).unwrap();
+    let start = Instant::now();
+    for frame in 0.. {
+        tokio::time::sleep_until((start + Duration::from_secs(1) * frame / FPS).into()).await;
+        let pts_us = i64::try_from(start.elapsed().as_micros()).unwrap();
+        video.write(frame % (4 * FPS) == 0, pts_us, vec![0x5A; FRAME].into()).unwrap();
+    }
+}
+
+/// Reads as viewers do, until it is killed.
+async fn be_viewers(server: &str, pin: &str, viewers: usize) {
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..viewers {
+        let (server, config) = (server.to_owned(), endpoint(pin));
+        all.spawn(async move {
+            let client = Client::connect(&config, &server).await.unwrap();
+            let broadcast = client.subscribe("cam").await.unwrap();
+            let live = |ms| Delivery::Latest { max_age: Duration::from_millis(ms) };
+            let mut video = broadcast.track(Track::Video, live(2000)).await.unwrap();
+            let mut model = broadcast.track(Track::Model, live(0)).await.unwrap();
+            let model = async { while let Ok(Some(_)) = model.next().await {} };
+            let video = async { while let Ok(Some(_)) = video.next().await {} };
+            tokio::join!(video, model);
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    while let Some(viewer) = all.join_next().await {
+        viewer.unwrap();
+    }
+}

@@ -1,0 +1,147 @@
+//! A camera, a server and a viewer in one process, with a link that can be cut on each leg.
+
+#![allow(dead_code, reason = "each user takes its own part")]
+#![allow(clippy::unwrap_used, reason = "tests and benchmarks fail by panicking")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hone_apps::dial::Dialer;
+use hone_apps::screen::Screen;
+use hone_apps::sender::{self, Plan, Rate, RealTime, Sent};
+use hone_apps::server::{self, Options, Unwatched};
+use hone_apps::uplink::Uplink;
+use hone_apps::viewer::{self, Monitor, Received, Session, Shown, Sink, Stream, Until};
+use hone_media::source::{Pattern, Source};
+use hone_runtime::Preference;
+use hone_transport::config::{Certificate, Trust};
+use hone_transport::link::{self, Link};
+use hone_transport::{EndpointConfig, Server, hex};
+use tokio::task::JoinHandle;
+
+pub const FPS: f64 = 30.0;
+
+/// What a viewer saw.
+#[derive(Default)]
+pub struct Seen {
+    /// Streams that began.
+    pub starts: u32,
+    /// When each frame was shown, its media time, and the version of the weights held.
+    pub frames: Vec<(Instant, i64, u64)>,
+}
+
+struct Watch(Arc<Mutex<Seen>>);
+
+impl Sink for Watch {
+    fn start(&mut self, _stream: &Stream) -> anyhow::Result<()> {
+        self.0.lock().unwrap().starts += 1;
+        Ok(())
+    }
+
+    fn shown(&mut self, shown: &Shown, screen: &mut Screen) -> anyhow::Result<()> {
+        let version = screen.held().version();
+        self.0.lock().unwrap().frames.push((Instant::now(), shown.frame.pts_us, version));
+        Ok(())
+    }
+}
+
+/// All of it, running.
+pub struct Rig {
+    pub up: Link,
+    pub down: Link,
+    pub seen: Arc<Mutex<Seen>>,
+    pub monitor: Arc<Monitor>,
+    stop_sending: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    sending: JoinHandle<anyhow::Result<Sent>>,
+    serving: JoinHandle<anyhow::Result<()>>,
+    viewing: JoinHandle<anyhow::Result<Received>>,
+}
+
+/// How it ended.
+pub struct Ended {
+    pub sent: Sent,
+    pub received: Received,
+}
+
+impl Rig {
+    /// A test pattern of `hr` at half the size, `kbps` in all, over two links like `link`.
+    pub async fn start(hr: (u32, u32), kbps: f64, link: link::Config) -> Self {
+        let endpoint = EndpointConfig {
+            bind: ([127, 0, 0, 1], 0).into(),
+            certificate: Certificate::Dev,
+            ..EndpointConfig::default()
+        };
+        let server = Server::bind(&endpoint).await.unwrap();
+        let trust = Trust::Pinned(vec![hex(&server.certificate_hash())]);
+        let client = EndpointConfig { trust, ..endpoint };
+        let up = Link::start(server.local_addr(), link).await.unwrap();
+        let down = link::Config { seed: link.seed + 1, ..link };
+        let down = Link::start(server.local_addr(), down).await.unwrap();
+        let (stop, stop_sending) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let serving = tokio::spawn(server::run(
+            Arc::new(server),
+            Options { backend: server::Backend::Cpu, ..Options::default() },
+            Arc::new(Unwatched),
+            stop.clone(),
+        ));
+
+        let dialer = Dialer::new(client.clone(), up.addr().to_string());
+        let first = dialer.connect().await.unwrap();
+        let sending = tokio::task::spawn_blocking({
+            let stop = stop_sending.clone();
+            move || {
+                let mut source = Pattern::new(hr.0, hr.1, FPS, Box::new(|| 0)).unwrap();
+                let plan = Plan::new(source.info(), 2, None, Rate::Total(kbps)).unwrap();
+                let catalog = plan.catalog().to_json().into();
+                let mut uplink = Uplink::new(first, Some(dialer), "cam", catalog)?;
+                let sent = sender::run(&mut uplink, &mut source, &plan, &mut RealTime::new(stop));
+                tokio::runtime::Handle::current().block_on(uplink.close());
+                sent
+            }
+        });
+
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let monitor = Arc::new(Monitor::default());
+        let dialer = Dialer::new(client, down.addr().to_string());
+        let options = viewer::Options { target: Preference::Cpu.into(), ..viewer::Options::default() };
+        let session = Session { dialer, name: "cam".into(), options };
+        let viewing = tokio::spawn({
+            let (monitor, stop, sink) = (monitor.clone(), stop.clone(), Watch(seen.clone()));
+            async move { session.run(Until::Ended, sink, &monitor, &stop).await.0 }
+        });
+        Self { up, down, seen, monitor, stop_sending, stop, sending, serving, viewing }
+    }
+
+    /// Waits until `done` holds of what was seen.
+    pub async fn until(&self, what: &str, patience: Duration, done: impl Fn(&Seen) -> bool) {
+        let start = Instant::now();
+        while !done(&self.seen.lock().unwrap()) {
+            let seen = self.seen.lock().unwrap().frames.len();
+            assert!(start.elapsed() < patience, "{what}: not after {patience:?}, {seen} frames seen");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Cuts one leg for a while. Returns how long after its return the first new frame was shown.
+    pub async fn outage(&self, leg: &Link, outage: Duration) -> Duration {
+        leg.cut(true);
+        tokio::time::sleep(outage).await;
+        leg.cut(false);
+        let back = Instant::now();
+        let shown = |seen: &Seen| seen.frames.last().is_some_and(|(at, ..)| *at > back);
+        self.until("a frame after the outage", Duration::from_secs(30), shown).await;
+        back.elapsed()
+    }
+
+    /// The camera stops; everything is delivered.
+    pub async fn end(self) -> Ended {
+        self.stop_sending.store(true, Ordering::Relaxed);
+        let sent = self.sending.await.unwrap().unwrap();
+        let received = self.viewing.await.unwrap().unwrap();
+        self.stop.store(true, Ordering::Relaxed);
+        self.serving.await.unwrap().unwrap();
+        Ended { sent, received }
+    }
+}

@@ -1,0 +1,154 @@
+//! Every parser that reads bytes of a peer, a file or a person: a function each, which must return whatever it is
+//! given. `fuzz_targets/` hands them to libFuzzer, `tests/smoke.rs` to a bounded test.
+//!
+//! Where there is an answer it is checked: what was read and written again is the same.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use hone_apps::server::http;
+use hone_apps::{patch, settings, top};
+use hone_media::decode::{Decoder, Limits};
+use hone_media::source::{Mp4Source, Source};
+use hone_model::{Arch, Origin, Published, file, update};
+use hone_transport::catalog::Catalog;
+use hone_transport::token::{Grant, Keys};
+
+/// A parser that takes anything.
+pub type Body = fn(&[u8]);
+
+/// Name and function of each.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("update", update),
+    ("weights", weights),
+    ("patch", patch),
+    ("catalog", catalog),
+    ("settings", settings),
+    ("h264", h264),
+    ("mp4", mp4),
+    ("token", token),
+    ("http", http),
+];
+
+/// The network of the updates in the corpus.
+pub const ARCH: &str = "live-1x8-x2";
+/// The key of the tokens in the corpus: a secret that everybody knows.
+pub const KEY: &str = r#"{"kty":"oct","alg":"HS256","key_ops":["sign","verify"],"k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
+/// When the tokens in the corpus are looked at, seconds since 1970.
+pub const NOW_S: u64 = 1_000_000;
+
+/// A model update, from a server or a saved model.
+pub fn update(data: &[u8]) {
+    let arch: Arch = ARCH.parse().expect("a good one");
+    let held = Published::origin(arch, Origin::Seed(3));
+    let header = update::header(data);
+    if let Ok(published) = update::apply(&held, data) {
+        let header = header.expect("what applies has a header");
+        assert_eq!((published.hash(), published.version()), (header.hash, header.version));
+    }
+}
+
+/// A weights file.
+pub fn weights(data: &[u8]) {
+    if let Ok(weights) = file::load(data) {
+        let again = file::save(&weights).expect("what was read can be written");
+        assert_eq!(file::load(&again).expect("and read again"), weights);
+    }
+}
+
+/// A patch message.
+pub fn patch(data: &[u8]) {
+    if let Ok((place, _)) = patch::header(data, 640, 360) {
+        assert!(place.fits(640, 360));
+        for scale in [1, 2, 4] {
+            if let Ok(hr) = patch::hr(data, place, scale) {
+                assert_eq!(hr.len(), usize::from(place.h) * usize::from(place.w) * scale * scale * 3);
+            }
+        }
+    }
+}
+
+/// A catalog, and the name of a network in it.
+pub fn catalog(data: &[u8]) {
+    if let Ok(catalog) = Catalog::parse(data) {
+        assert_eq!(Catalog::parse(&catalog.to_json()).expect("ours"), catalog);
+        if let Some(hone) = &catalog.hone {
+            // A stranger's word: an error is as good as a network.
+            let _ = hone.arch.parse::<Arch>();
+        }
+    }
+}
+
+/// The files of settings.
+pub fn settings(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(server) = toml::from_str::<settings::Server>(text) {
+        // Good values or an error.
+        let _ = server.endpoint.validate();
+        let _ = server.trainer.arch(2);
+    }
+    // Any error is fine, a panic is not.
+    let _ = toml::from_str::<settings::Client>(text).map(|client| client.endpoint.validate());
+}
+
+/// Most access units that are decoded, and pixels in each: a fuzzer wants many runs a second.
+const ACCESS_UNITS_MAX: usize = 16;
+const PIXELS_MAX: u64 = 320 * 192;
+
+/// H.264 from a stream: NAL units, parameter sets, quantisers, then the codec. Access units are told apart by their
+/// first start code of four bytes.
+pub fn h264(data: &[u8]) {
+    let limits = Limits { max_pixels: PIXELS_MAX, max_access_unit_bytes: 1 << 20 };
+    let Ok(mut decoder) = Decoder::new(limits) else { return };
+    let mut starts: Vec<usize> = data
+        .windows(5)
+        .enumerate()
+        .filter(|(_, w)| matches!(w, [0, 0, 0, 1, t] if t & 31 == 9 || t & 31 == 7))
+        .map(|(i, _)| i)
+        .collect();
+    starts.push(data.len());
+    let first = starts[0];
+    for (i, unit) in std::iter::once(&data[..first])
+        .chain(starts.windows(2).map(|ends| &data[ends[0]..ends[1]]))
+        .take(ACCESS_UNITS_MAX)
+        .enumerate()
+    {
+        if let Ok(frames) = decoder.decode(unit, i as i64 * 40_000) {
+            for frame in frames {
+                assert!(u64::from(frame.image.width()) * u64::from(frame.image.height()) <= PIXELS_MAX);
+            }
+        }
+    }
+    // What is still inside may come, or not.
+    let _ = decoder.flush();
+}
+
+/// An MP4 file, and its first frames.
+pub fn mp4(data: &[u8]) {
+    let Ok(mut source) = Mp4Source::from_bytes("fuzz.mp4", data.to_vec()) else { return };
+    for _ in 0..4 {
+        if !matches!(source.next_frame(), Ok(Some(_))) {
+            break;
+        }
+    }
+}
+
+/// A token, and a key file.
+pub fn token(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let keys = Keys::parse(KEY).expect("a good one");
+    let said = Grant::unverified(text);
+    if let Ok(granted) = keys.verify(text, UNIX_EPOCH + Duration::from_secs(NOW_S)) {
+        assert_eq!(said, Ok(granted));
+    }
+    // A key or an error.
+    let _ = Keys::parse(text).map(drop);
+}
+
+/// A request to the server's HTTP port, and an answer that `hone top` reads.
+pub fn http(data: &[u8]) {
+    if let Some((_, path)) = http::request(data) {
+        assert!(path.starts_with('/'));
+    }
+    top::parse(&String::from_utf8_lossy(data));
+}
