@@ -22,6 +22,7 @@ const MOMENT: Duration = Duration::from_secs(60);
 const SETTINGS: &str = r#"
 [endpoint]
 bind = "127.0.0.1:0"
+certificate = "dev"
 
 [trainer]
 backend = "cpu"

@@ -46,10 +46,13 @@ def twin(width, height, small_width, small_height, fps):
         viewers = []
 
         def pull(sink, viewers=viewers):
-            buffer = sink.emit("pull-sample").get_buffer()
+            sample = sink.emit("pull-sample")
+            buffer = sample.get_buffer()
+            # x264enc counts from a thousand hours on; the segment says so.
+            taken = source.get_base_time() + sample.get_segment().to_running_time(Gst.Format.TIME, buffer.pts)
             for appsrc, pipeline in list(viewers):
                 # The same instant, counted from the start of the pipeline that sends it.
-                since = source.get_base_time() + buffer.pts - pipeline.get_base_time()
+                since = taken - pipeline.get_base_time()
                 if pipeline.get_base_time() > 0 and since >= 0:
                     copy = buffer.copy()
                     copy.pts = copy.dts = since
