@@ -117,9 +117,10 @@ pub fn start_with(
     format: LogFormat,
 ) -> Result<(tokio::runtime::Runtime, Arc<AtomicBool>)> {
     hone_runtime::quiet_mesa();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HONE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default_log},{QUIET}")));
-    let filter = filter.add_directive(TELLS_TOKENS.parse().context("log filter")?);
+    let filter = match tracing_subscriber::EnvFilter::try_from_env("HONE_LOG") {
+        Ok(asked) => asked.add_directive(TELLS_TOKENS.parse().context("log filter")?),
+        Err(_) => tracing_subscriber::EnvFilter::new(format!("{default_log},{QUIET}")),
+    };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),

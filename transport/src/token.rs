@@ -1,8 +1,8 @@
 //! Tokens: who may publish and who may view, until when.
 //!
 //! A token is a JSON Web Token (RFC 7519), signed with HMAC-SHA256 (RFC 7515, `HS256`) and no other algorithm, so
-//! that there is none to negotiate. Claims and key files are those of the crate `moq-token`: an unmodified
-//! `moq-relay` takes the same tokens. That crate itself is not used because it brings a second crypto library.
+//! that there is none to negotiate. Claims and key files are those of the crate `moq-token` 0.7, for the sake of an
+//! unmodified `moq-relay`. That crate itself is not used because it brings a second crypto library.
 //!
 //! A scope is a stream's name, or a beginning of names that ends with `*`; a relay of moq.dev takes the first, and
 //! the lone `*`, which is written as the empty path there.

@@ -71,7 +71,8 @@ pub fn patch(data: &[u8]) {
 /// A catalog, and the name of a network in it.
 pub fn catalog(data: &[u8]) {
     if let Ok(catalog) = Catalog::parse(data) {
-        assert_eq!(Catalog::parse(&catalog.to_json()).expect("ours"), catalog);
+        let again = Catalog::parse(&catalog.to_json()).expect("what was taken is taken again");
+        assert_eq!(again.hone, catalog.hone);
         if let Some(hone) = &catalog.hone {
             // A stranger's word: an error is as good as a network.
             let _ = hone.arch.parse::<Arch>();
