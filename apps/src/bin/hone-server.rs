@@ -136,6 +136,10 @@ fn pages(server: &Arc<Server>, setup: &Setup) -> impl Fn(&str) -> Page + Send + 
 async fn reload(cli: &Cli, server: &Server, setup: &Setup) -> Result<()> {
     let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     while hangups.recv().await.is_some() {
+        if setup.metrics.draining() {
+            // Whoever reads the settings anew lets sessions in.
+            continue;
+        }
         let reloaded = cli.settings().and_then(|settings| {
             server.reload(&settings.endpoint)?;
             *setup.limits.write().unwrap_or_else(PoisonError::into_inner) = settings.streams;
