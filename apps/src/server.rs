@@ -381,6 +381,10 @@ async fn stream(
         }
     };
     let (read, relayed) = tokio::join!(leg.read(returning, to_relay), relay);
+    if relayed.is_err() || !matches!(read, Ok(None)) {
+        // Viewers look for the next stream of this name, where an end would be the end.
+        video_out.break_off();
+    }
     drop(to_learner);
     learning.await??;
     relayed?;

@@ -33,7 +33,7 @@ impl Display {
         }
         // A display of its own for each test, also beside another run of them.
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = 100 + std::process::id() % 1000 * 4 + NEXT.fetch_add(1, Ordering::Relaxed) % 4;
+        let number = 100 + std::process::id() % 1000 * 10 + NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!(":{number}");
         let child = Command::new("Xvfb")
             .args([&name, "-screen", "0", "1280x720x24", "-nolisten", "tcp"])
@@ -203,7 +203,20 @@ fn the_divider_is_dragged_between_bicubic_and_the_network() {
     let hash = server.line("certificate for development, pin it: ");
     let to = ["--server", &address, "--pin", &hash];
     let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/bbb_landscape_1080p24.mp4");
-    let send = ["--input", clip, "--loop", "--scale", "2", "--lr-height", "180", "--total-kbps", "200"];
+    // The clip fades in from black.
+    let send = [
+        "--input",
+        clip,
+        "--start",
+        "4",
+        "--loop",
+        "--scale",
+        "2",
+        "--lr-height",
+        "180",
+        "--total-kbps",
+        "200",
+    ];
     let _sender = Process::start(folder, "sender", SENDER, &[&to[..], &send].concat());
     // By the network however slow it is here.
     let more = ["--device", "cpu", "--every-frame"];

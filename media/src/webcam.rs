@@ -97,7 +97,7 @@ fn mjpeg(image: &mut I420, bytes: &[u8]) -> Result<(), Error> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let mut decoder = Decoder::new(bytes);
     decoder.set_max_decoding_buffer_size(3 * width * height);
-    // The samples as they are: Y, Cb and Cr of each pixel.
+    // The samples as they are: Y, Cb and Cr.
     decoder.set_color_transform(ColorTransform::None);
     decoder.read_info().map_err(|error| damaged(&error))?;
     let info = decoder.info().ok_or_else(|| damaged(&"no header"))?;
@@ -109,12 +109,15 @@ fn mjpeg(image: &mut I420, bytes: &[u8]) -> Result<(), Error> {
     if samples.len() != 3 * width * height {
         return Err(damaged(&"samples are missing"));
     }
-    image.y_mut().iter_mut().zip(samples.iter().step_by(3)).for_each(|(to, from)| *to = *from);
-    let chroma = |plane: &mut [u8], offset: usize| {
-        for (at, to) in plane.iter_mut().enumerate() {
-            let (y, x) = (2 * (at / (width / 2)), 2 * (at % (width / 2)));
-            let sample = |dy: usize, dx: usize| samples[3 * ((y + dy) * width + x + dx) + offset];
-            *to = mean(&[sample(0, 0), sample(0, 1), sample(1, 0), sample(1, 1)]);
+    // Without a transform, a row of Y is followed by the same row of Cb, then of Cr.
+    let row = |y: usize, component: usize| &samples[(3 * y + component) * width..][..width];
+    for (y, luma) in image.y_mut().chunks_exact_mut(width).enumerate() {
+        luma.copy_from_slice(row(y, 0));
+    }
+    let chroma = |plane: &mut [u8], component: usize| {
+        for (y, line) in plane.chunks_exact_mut(width / 2).enumerate() {
+            let pairs = row(2 * y, component).chunks_exact(2).zip(row(2 * y + 1, component).chunks_exact(2));
+            line.iter_mut().zip(pairs).for_each(|(to, (a, b))| *to = mean(&[a[0], a[1], b[0], b[1]]));
         }
     };
     chroma(image.u_mut(), 1);
@@ -160,7 +163,7 @@ mod tests {
         let image = Format::Mjpeg.picture(&jpeg, size, 0).unwrap();
         for (at, sample) in image.y().iter().enumerate() {
             let expected = u8::try_from(at % 32 * 6).unwrap();
-            assert!(sample.abs_diff(expected) <= 4, "{sample} for {expected}");
+            assert!(sample.abs_diff(expected) <= 4, "{sample} for {expected} at {at}");
         }
         assert!(
             image.u().iter().all(|u| u.abs_diff(80) <= 2) && image.v().iter().all(|v| v.abs_diff(160) <= 2)

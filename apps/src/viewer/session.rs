@@ -40,7 +40,7 @@ pub async fn run<S: Sink + 'static>(
 /// How long a viewer views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// Until the stream ends; the first connection must succeed.
+    /// Until the sender ends the stream; the first connection must succeed.
     Ended,
     /// Until it is stopped; waits for whatever is not there.
     Stopped,
@@ -83,7 +83,7 @@ impl Session {
             };
             let viewed = match connecting {
                 Err(error) => Err(error.into()),
-                Ok(client) => match self.begin(client, monitor, stop).await {
+                Ok(client) => match self.begin(client, until, monitor, stop).await {
                     Err(error) => Err(error),
                     Ok(feed) => {
                         let dialer = Some(&self.dialer);
@@ -106,7 +106,10 @@ impl Session {
                         continue;
                     }
                 }
-                Err(_) if stop.load(Ordering::Relaxed) => break,
+                Err(error) if stop.load(Ordering::Relaxed) => {
+                    let begun = until == Until::Stopped || last != Received::default();
+                    return (if begun { Ok(last) } else { Err(error) }, sink);
+                }
                 Err(error) => match error.downcast_ref::<Error>() {
                     Some(lost) if until == Until::Stopped && !hopeless(lost) => {
                         tracing::warn!(error = format!("{error:#}"), "no stream");
@@ -121,10 +124,16 @@ impl Session {
         (Ok(last), sink)
     }
 
-    async fn begin(&self, client: Client, monitor: &Monitor, stop: &AtomicBool) -> Result<Feed> {
+    async fn begin(
+        &self,
+        client: Client,
+        until: Until,
+        monitor: &Monitor,
+        stop: &AtomicBool,
+    ) -> Result<Feed> {
         match Feed::begin(client, &self.name, &self.options, monitor, stop).await {
             // The next stream of this name may have a catalog that can be used.
-            Err(error) if error.downcast_ref::<Error>().is_none() => {
+            Err(error) if until == Until::Stopped && error.downcast_ref::<Error>().is_none() => {
                 Err(Error::Disconnected(format!("{error:#}")).into())
             }
             begun => begun,

@@ -52,6 +52,8 @@ const CODE_FULL: u16 = 2;
 const CODE_FORBIDDEN: u16 = 3;
 /// Session close code: the token has expired.
 const CODE_EXPIRED: u16 = 4;
+/// Track reset code: the stream broke off.
+const CODE_BROKEN_OFF: u16 = 5;
 
 /// Acknowledged is not read: QUIC acknowledges what the peer's stack holds, and a close discards what its program
 /// has not read yet. The wire does not show that, so a clean shutdown gives the peer this long.

@@ -1,6 +1,6 @@
 //! Writing a broadcast.
 
-use super::{GROUP_BYTES_MAX, GROUP_MESSAGES_MAX, LINGER, check_name, ended, instance_path};
+use super::{CODE_BROKEN_OFF, GROUP_BYTES_MAX, GROUP_MESSAGES_MAX, LINGER, check_name, ended, instance_path};
 use crate::{EndpointConfig, Error, Result, Track};
 use bytes::Bytes;
 use moq_net::{Timescale, Timestamp, broadcast, group, origin, track};
@@ -161,6 +161,13 @@ impl TrackWriter {
     /// Whether anybody reads the track now. What is written without a reader costs no bandwidth.
     pub fn has_subscriber(&self) -> bool {
         self.producer.is_used()
+    }
+
+    /// Ends the track as one that broke off: its readers get [`Error::Disconnected`] and no end, and may miss the last
+    /// messages.
+    pub fn break_off(self) {
+        // Fails only if it is over already.
+        let _ = self.producer.clone().abort(moq_net::Error::App(CODE_BROKEN_OFF));
     }
 
     fn finish_group(&mut self) {
