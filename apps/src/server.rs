@@ -2,33 +2,32 @@
 
 pub mod http;
 mod leg;
+mod lesson;
 pub mod limits;
 pub mod metrics;
 pub mod models;
+mod options;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use hone_cpu::CpuTrainer;
-use hone_kernels::{CudaTrainer, Device, Unavailable};
-use hone_media::decode;
-use hone_model::backend::TrainBackend;
-use hone_model::{Arch, Family, Origin, Published, Weights};
-use hone_trainer::{Event, Publication, State, Trainer};
+use hone_model::Arch;
+use hone_trainer::{Publication, State};
 use hone_transport::catalog::Catalog;
 use hone_transport::{Server, Subscription, Track};
-use serde::Deserialize;
 use tokio::sync::mpsc as channel;
 use tokio::task::JoinSet;
 
 use self::leg::{Input, Leg};
+use self::lesson::Lesson;
 use self::limits::Limits;
-use self::metrics::{Metrics, Shown, Stream};
+use self::metrics::{Metrics, Stream};
 use self::models::Models;
+pub use self::options::{Backend, Options};
 use crate::learner::Learner;
 use crate::turns::Turns;
 
@@ -42,114 +41,8 @@ const PUBLICATIONS_MAX: usize = 4;
 const RELAY_QUEUE: usize = 64;
 /// Connections of one sender that wait to be looked at: it may come back while its last one is still being missed.
 const RETURNING_MAX: usize = 4;
-/// How long an idle learner sleeps when no message wakes it.
-const IDLE: Duration = Duration::from_millis(100);
-/// A learned model is written to disk at most this often, and at the end of its stream.
-const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How often what is known of viewers that have left is forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
-
-/// Where training runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// CUDA where there is a device and kernels for it, else the CPU.
-    #[default]
-    Auto,
-    /// CUDA or nothing.
-    Cuda,
-    /// The CPU.
-    Cpu,
-}
-
-/// How streams are learned. `[trainer]` in the server's file.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    /// Where training runs.
-    pub backend: Backend,
-    /// Which CUDA device, as the driver counts them.
-    pub device: usize,
-    /// Family of the network.
-    pub family: Family,
-    /// Residual blocks of the network.
-    pub blocks: u16,
-    /// Channels of the network.
-    pub features: u16,
-    /// The rest.
-    pub learn: hone_trainer::Config,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            backend: Backend::Auto,
-            device: 0,
-            family: Family::Live,
-            blocks: 4,
-            features: 16,
-            learn: hone_trainer::Config::default(),
-        }
-    }
-}
-
-impl Options {
-    /// The network for a stream of this scale.
-    ///
-    /// # Errors
-    /// If the numbers make no network.
-    pub fn arch(&self, scale: u8) -> Result<Arch> {
-        Ok(Arch::new(self.family, self.blocks, self.features, scale)?)
-    }
-
-    /// A trainer on the chosen backend, at version 0.
-    ///
-    /// # Errors
-    /// If the backend was asked for by name and is not there.
-    pub fn trainer(&self, arch: Arch) -> Result<Trainer> {
-        let origin = Origin::best(arch, self.learn.seed);
-        let weights = Published::origin(arch, origin).weights();
-        let cpu = |weights| Box::new(CpuTrainer::new(weights));
-        let backend: Box<dyn TrainBackend> = match self.backend {
-            Backend::Cpu => cpu(weights),
-            Backend::Cuda => Box::new(self.cuda(&weights).context("trainer.backend = \"cuda\"")?),
-            Backend::Auto if self.why_not_cuda().is_some() => cpu(weights),
-            Backend::Auto => match self.cuda(&weights) {
-                Ok(trainer) => Box::new(trainer),
-                Err(error) => {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "CUDA cannot take this network, the CPU trains"
-                    );
-                    cpu(weights)
-                }
-            },
-        };
-        Ok(Trainer::new(backend, origin, self.learn)?)
-    }
-
-    fn cuda(&self, weights: &Weights) -> Result<CudaTrainer> {
-        Ok(CudaTrainer::new(&device(self.device)?, weights, hone_kernels::Options::default())?)
-    }
-
-    /// Why the CPU trains although CUDA is preferred, if that is so.
-    pub fn why_not_cuda(&self) -> Option<Unavailable> {
-        match self.backend {
-            Backend::Auto => device(self.device).err(),
-            Backend::Cuda | Backend::Cpu => None,
-        }
-    }
-}
-
-/// A device, opened once for all streams: the driver then compiles and holds the kernels once.
-fn device(ordinal: usize) -> Result<Arc<Device>, Unavailable> {
-    static OPEN: Mutex<BTreeMap<usize, Arc<Device>>> = Mutex::new(BTreeMap::new());
-    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    match open.get(&ordinal) {
-        Some(device) => Ok(device.clone()),
-        None => Ok(open.entry(ordinal).or_insert(Device::open(ordinal)?).clone()),
-    }
-}
 
 /// What a server does beside relaying.
 #[derive(Clone, Debug, Default)]
@@ -334,8 +227,7 @@ async fn stream(
         learner.trainer.resume(&saved)?;
     }
     let lesson = Lesson { name: name.clone(), shown, models: setup.models.clone(), watch };
-    let learning =
-        tokio::task::spawn_blocking(move || learn(learner, &turns, &inbox, &publications, &lesson));
+    let learning = tokio::task::spawn_blocking(move || lesson.learn(learner, &turns, &inbox, &publications));
     let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
     let relay = async {
         // Taken along, so that reading ends with the relay, and training with it.
@@ -401,126 +293,5 @@ fn offer(to_learner: &mpsc::SyncSender<Input>, input: Input, stream: &str, figur
         }
         // It has ended, and says why.
         Err(mpsc::TrySendError::Disconnected(_)) => {}
-    }
-}
-
-/// Which stream a learner learns, and who wants to know.
-struct Lesson {
-    name: String,
-    shown: Shown,
-    models: Option<Models>,
-    watch: Arc<dyn Watch>,
-}
-
-/// Decodes, trains and publishes until the stream ends.
-///
-/// # Errors
-/// If the stream is not what its catalog says.
-fn learn(
-    mut learner: Learner,
-    turns: &Turns,
-    inbox: &mpsc::Receiver<Input>,
-    publications: &channel::Sender<Publication>,
-    lesson: &Lesson,
-) -> Result<()> {
-    let Lesson { name: stream, shown, watch, .. } = lesson;
-    let figures = &shown.stream;
-    let mut saver = Saver { lesson, unsaved_db: None, saved: Instant::now() };
-    let place = turns.join();
-    let mut idle = true;
-    loop {
-        // Everything that has come, then one step; with nothing to do, wait for a message.
-        loop {
-            let input = match idle {
-                true => inbox.recv_timeout(IDLE).map_err(|e| e == mpsc::RecvTimeoutError::Disconnected),
-                false => inbox.try_recv().map_err(|e| e == mpsc::TryRecvError::Disconnected),
-            };
-            figures.learner_queue.add(-i64::from(input.is_ok()));
-            match input {
-                Ok(Input::Video(message)) => match learner.video(&message.payload, message.pts_us) {
-                    Ok(()) => figures.learned_pts_us.set(message.pts_us),
-                    Err(decode::Error::Unsupported(lie @ decode::Unsupported::Size { .. })) => {
-                        bail!("its pictures are not what its catalog says: {lie}");
-                    }
-                    Err(error) => {
-                        figures.pictures_missing.add(1);
-                        tracing::debug!(stream, %error, "a picture is missing for training");
-                    }
-                },
-                Ok(Input::Patch(message)) => {
-                    idle = false;
-                    if let Err(error) = learner.patch(message.pts_us, message.payload.into()) {
-                        figures.patches_refused.add(1);
-                        tracing::warn!(stream, %error, "training patch refused");
-                    }
-                }
-                Err(true) => {
-                    saver.save(&learner.trainer);
-                    return Ok(());
-                }
-                Err(false) => break,
-            }
-        }
-        let event = place.step(|| {
-            let begun = Instant::now();
-            let event = learner.trainer.step();
-            figures.training_us.add(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
-            (event, learner.trainer.step_worth_db())
-        });
-        match event {
-            Ok(Event::Idle(_)) => idle = true,
-            Ok(Event::Stepped { .. }) => {
-                idle = false;
-                figures.steps.add(1);
-            }
-            Ok(Event::Published(publication)) => {
-                idle = false;
-                let Publication { version, gain_db, ref update, snapshot } = publication;
-                tracing::info!(stream, version, gain_db, bytes = update.len(), snapshot, "model update");
-                figures.version.set(i64::try_from(version).unwrap_or(i64::MAX));
-                figures.gain_mdb.set((gain_db * 1e3).round() as i64);
-                saver.unsaved_db = Some(gain_db);
-                watch.published(stream, &publication);
-                figures.update_queue.add(1);
-                if publications.blocking_send(publication).is_err() {
-                    saver.save(&learner.trainer);
-                    return Ok(());
-                }
-            }
-            Err(error) => {
-                tracing::error!(stream, %error, "training step failed");
-                idle = true;
-            }
-        }
-        if saver.saved.elapsed() >= SAVE_EVERY {
-            saver.save(&learner.trainer);
-        }
-        figures.set_state(learner.trainer.state());
-        watch.training(stream, learner.trainer.state(), learner.trainer.steps());
-    }
-}
-
-/// Keeps a stream's model on disk.
-struct Saver<'a> {
-    lesson: &'a Lesson,
-    /// Gain of what was published since the last time.
-    unsaved_db: Option<f64>,
-    saved: Instant,
-}
-
-impl Saver<'_> {
-    fn save(&mut self, trainer: &Trainer) {
-        self.saved = Instant::now();
-        let Lesson { name: stream, shown, models, .. } = self.lesson;
-        let (Some(models), Some(gain_db)) = (models, self.unsaved_db.take()) else { return };
-        let Some(snapshot) = trainer.snapshot(gain_db) else { return };
-        match models.save(stream, trainer.published().arch(), &snapshot) {
-            Ok(()) => {
-                shown.saved();
-                tracing::debug!(stream, version = trainer.published().version(), "model saved");
-            }
-            // Tried again with the next version.
-            Err(error) => tracing::warn!(stream, error = format!("{error:#}"), "model not saved"),
-        }
     }
 }

@@ -9,7 +9,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::Process;
+use common::{EARLY_VERDICTS, Process};
 use hone_model::rng::Rng;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_hone-server");
@@ -37,10 +37,7 @@ impl Trio<'_> {
     fn server(&mut self) -> Process {
         let config = format!(
             "[endpoint]\nbind = \"127.0.0.1:{}\"\ncertificate = {{ files = {{ cert = \"cert.pem\", key = \"key.pem\" }} }}\n\
-             [operation]\nmodels = \"models\"\n\
-             [trainer]\nbackend = \"cpu\"\nblocks = 1\nfeatures = 8\n\
-             [trainer.learn]\nbatch = 4\npause_after = 1000\nheld_out_min = 2\nevaluate_every_steps = 10\n\
-             publish_gain_db = 0.01\npublish_certainty = 0.0\n",
+             [operation]\nmodels = \"models\"\n{EARLY_VERDICTS}",
             self.port
         );
         std::fs::write(self.folder.join("server.toml"), config).unwrap();

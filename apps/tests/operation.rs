@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::Process;
+use common::{EARLY_VERDICTS, Process};
 use hone_apps::server::{self, Setup, Unwatched};
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
 use hone_transport::config::{Certificate, Trust};
@@ -24,7 +24,7 @@ const SERVER: &str = env!("CARGO_BIN_EXE_hone-server");
 const SENDER: &str = env!("CARGO_BIN_EXE_hone-sender");
 const VIEWER: &str = env!("CARGO_BIN_EXE_hone-viewer");
 
-/// As in the tests of processes: a small network and early verdicts.
+/// The rest is [`EARLY_VERDICTS`], and that no cut makes learning begin again.
 const SETTINGS: &str = r#"
 [endpoint]
 bind = "127.0.0.1:0"
@@ -34,20 +34,6 @@ token_key = "token.key"
 [operation]
 http = "127.0.0.1:0"
 models = "models"
-
-[trainer]
-backend = "cpu"
-blocks = 1
-features = 8
-
-[trainer.learn]
-batch = 4
-pause_after = 1000
-held_out_min = 2
-evaluate_every_steps = 10
-publish_gain_db = 0.01
-publish_certainty = 0.0
-follow_scenes = false
 "#;
 
 /// The most that one step may take on a busy machine.
@@ -104,7 +90,8 @@ fn start(folder: &Path, name: &str, more: &[&str]) -> Run {
 fn a_server_with_tokens_is_watched_reloaded_and_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    std::fs::write(folder.join("server.toml"), SETTINGS).unwrap();
+    let settings = format!("{SETTINGS}{EARLY_VERDICTS}follow_scenes = false\n");
+    std::fs::write(folder.join("server.toml"), settings).unwrap();
     common::clip(&folder.join("clip.mp4"), (256, 144), 50, 25.0);
     hone(folder, &["token", "key", "token.key"]);
     let token = |scope: &[&str]| {

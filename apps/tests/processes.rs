@@ -7,31 +7,13 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::Process;
+use common::{EARLY_VERDICTS, Process};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_hone-server");
 const SENDER: &str = env!("CARGO_BIN_EXE_hone-sender");
 const VIEWER: &str = env!("CARGO_BIN_EXE_hone-viewer");
 
-/// A small network and early verdicts, so that a stream of seconds sees several versions.
-const SETTINGS: &str = r#"
-[endpoint]
-bind = "127.0.0.1:0"
-certificate = "dev"
-
-[trainer]
-backend = "cpu"
-blocks = 1
-features = 8
-
-[trainer.learn]
-batch = 4
-pause_after = 1000
-held_out_min = 2
-evaluate_every_steps = 10
-publish_gain_db = 0.01
-publish_certainty = 0.0
-"#;
+const ENDPOINT: &str = "[endpoint]\nbind = \"127.0.0.1:0\"\ncertificate = \"dev\"\n";
 
 const SIZE: (u32, u32) = (256, 144);
 const FPS: f64 = 25.0;
@@ -41,7 +23,7 @@ const MOMENT: Duration = Duration::from_secs(30);
 /// A server, and what its peers must be told: address and hash.
 fn server(folder: &Path) -> (Process, String, String) {
     let settings = folder.join("server.toml");
-    std::fs::write(&settings, SETTINGS).unwrap();
+    std::fs::write(&settings, format!("{ENDPOINT}{EARLY_VERDICTS}")).unwrap();
     let mut server = Process::start(folder, "server", SERVER, &["--config", settings.to_str().unwrap()]);
     let address = server.line("listening on ");
     let hash = server.line("certificate for development, pin it: ");

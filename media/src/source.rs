@@ -40,6 +40,22 @@ pub struct Info {
     pub live: bool,
 }
 
+/// Whether a decoded frame may be handed on: of the source's size, and later than the one before it. Two frames at one
+/// time, or out of order, are a muxer's or a camera's fault; the later one is left out.
+fn fits(name: &str, info: &Info, last_us: &mut i64, frame: &Frame) -> Result<bool, Error> {
+    let (from, to) = ((info.width, info.height), (frame.image.width(), frame.image.height()));
+    if from != to {
+        return Err(Error::SizeChanged { name: name.to_owned(), from, to });
+    }
+    let later = frame.pts_us > *last_us;
+    if later {
+        *last_us = frame.pts_us;
+    } else {
+        tracing::debug!(pts_us = frame.pts_us, last_us, "frame out of order left out");
+    }
+    Ok(later)
+}
+
 /// Why a source gave no frame. Each is one line that begins with the name of the source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -23,6 +23,7 @@ use crate::screen::{Screen, Target};
 
 pub use log::Log;
 pub use monitor::{Monitor, ShownFrame};
+pub(crate) use outputs::RECORD_KBPS_PER_MEGAPIXEL;
 pub use outputs::{Files, Outputs};
 pub use pace::Playout;
 pub use session::{Session, Until, run};

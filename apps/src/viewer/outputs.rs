@@ -13,7 +13,7 @@ use crate::picture;
 use crate::screen::Screen;
 
 /// Rate of the recording of what is shown, kbit/s a megapixel: well above where its losses would be seen.
-const RECORD_KBPS_PER_MEGAPIXEL: f64 = 6000.0;
+pub(crate) const RECORD_KBPS_PER_MEGAPIXEL: f64 = 6000.0;
 
 /// Where to write.
 #[derive(Clone, Debug, Default)]

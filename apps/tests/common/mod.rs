@@ -16,6 +16,22 @@ use hone_media::frame::{Colour, Frame, I420};
 use hone_media::record::{self, Recorder};
 use hone_media::source::{Mp4Source, Source};
 
+/// A server's settings: a small network and early verdicts, so that a stream of seconds sees several versions.
+pub const EARLY_VERDICTS: &str = r#"
+[trainer]
+backend = "cpu"
+blocks = 1
+features = 8
+
+[trainer.learn]
+batch = 4
+pause_after = 1000
+held_out_min = 2
+evaluate_every_steps = 10
+publish_gain_db = 0.01
+publish_certainty = 0.0
+"#;
+
 /// A textured scene that moves: sharp shapes of several sizes, which a bicubic upscale blurs, and soft ones.
 /// `index` is the frame; `scene` shifts to other shapes.
 pub fn picture(width: u32, height: u32, index: u32, scene: u32) -> I420 {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{Error, Info, Mp4Error, Source};
+use super::{Error, Info, Mp4Error, Source, fits};
 use crate::decode::{self, Decoder};
 use crate::frame::{Colour, Frame};
 use crate::mp4::movie::{self, Track};
@@ -156,17 +156,9 @@ impl Source for Mp4Source {
         loop {
             self.decode_more()?;
             let Some(frame) = self.decoded.pop_front() else { return Ok(None) };
-            let (from, to) =
-                ((self.info.width, self.info.height), (frame.image.width(), frame.image.height()));
-            if from != to {
-                return Err(Error::SizeChanged { name: self.name.clone(), from, to });
-            }
-            // Two frames at one time, or out of order, are a muxer's fault; the later one is left out.
-            if frame.pts_us > self.last_us {
-                self.last_us = frame.pts_us;
+            if fits(&self.name, &self.info, &mut self.last_us, &frame)? {
                 return Ok(Some(frame));
             }
-            tracing::debug!(pts_us = frame.pts_us, last_us = self.last_us, "frame out of order left out");
         }
     }
 }

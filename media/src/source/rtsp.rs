@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Error, Info, Source};
+use super::{Error, Info, Source, fits};
 use crate::decode::{self, Decoder};
 use crate::frame::Frame;
 use crate::rtsp::{self, AccessUnit, Camera, Config};
@@ -109,16 +109,9 @@ impl Source for RtspSource {
                 self.decode_more()?;
             }
             let Some(frame) = self.decoded.pop_front() else { continue };
-            let (from, to) =
-                ((self.info.width, self.info.height), (frame.image.width(), frame.image.height()));
-            if from != to {
-                return Err(Error::SizeChanged { name: self.name.clone(), from, to });
-            }
-            if frame.pts_us > self.last_us {
-                self.last_us = frame.pts_us;
+            if fits(&self.name, &self.info, &mut self.last_us, &frame)? {
                 return Ok(Some(frame));
             }
-            tracing::debug!(pts_us = frame.pts_us, last_us = self.last_us, "frame out of order left out");
         }
     }
 }

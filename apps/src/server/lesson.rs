@@ -1,0 +1,144 @@
+//! A stream's learner: a thread that takes what the relay hands on, and trains.
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use hone_media::decode;
+use hone_trainer::{Event, Publication, Trainer};
+use tokio::sync::mpsc as channel;
+
+use super::Watch;
+use super::leg::Input;
+use super::metrics::Shown;
+use super::models::Models;
+use crate::learner::Learner;
+use crate::turns::Turns;
+
+/// How long an idle learner sleeps when no message wakes it.
+const IDLE: Duration = Duration::from_millis(100);
+/// A learned model is written to disk at most this often, and at the end of its stream.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// Which stream a learner learns, and who wants to know.
+pub(super) struct Lesson {
+    pub(super) name: String,
+    pub(super) shown: Shown,
+    pub(super) models: Option<Models>,
+    pub(super) watch: Arc<dyn Watch>,
+}
+
+impl Lesson {
+    /// Decodes, trains and publishes until the stream ends.
+    ///
+    /// # Errors
+    /// If the stream is not what its catalog says.
+    pub(super) fn learn(
+        &self,
+        mut learner: Learner,
+        turns: &Turns,
+        inbox: &mpsc::Receiver<Input>,
+        publications: &channel::Sender<Publication>,
+    ) -> Result<()> {
+        let Self { name: stream, shown, watch, .. } = self;
+        let figures = &shown.stream;
+        let mut saver = Saver { lesson: self, unsaved_db: None, saved: Instant::now() };
+        let place = turns.join();
+        let mut idle = true;
+        loop {
+            // Everything that has come, then one step; with nothing to do, wait for a message.
+            loop {
+                let input = match idle {
+                    true => inbox.recv_timeout(IDLE).map_err(|e| e == mpsc::RecvTimeoutError::Disconnected),
+                    false => inbox.try_recv().map_err(|e| e == mpsc::TryRecvError::Disconnected),
+                };
+                figures.learner_queue.add(-i64::from(input.is_ok()));
+                match input {
+                    Ok(Input::Video(message)) => match learner.video(&message.payload, message.pts_us) {
+                        Ok(()) => figures.learned_pts_us.set(message.pts_us),
+                        Err(decode::Error::Unsupported(lie @ decode::Unsupported::Size { .. })) => {
+                            bail!("its pictures are not what its catalog says: {lie}");
+                        }
+                        Err(error) => {
+                            figures.pictures_missing.add(1);
+                            tracing::debug!(stream, %error, "a picture is missing for training");
+                        }
+                    },
+                    Ok(Input::Patch(message)) => {
+                        idle = false;
+                        if let Err(error) = learner.patch(message.pts_us, message.payload.into()) {
+                            figures.patches_refused.add(1);
+                            tracing::warn!(stream, %error, "training patch refused");
+                        }
+                    }
+                    Err(true) => {
+                        saver.save(&learner.trainer);
+                        return Ok(());
+                    }
+                    Err(false) => break,
+                }
+            }
+            let event = place.step(|| {
+                let begun = Instant::now();
+                let event = learner.trainer.step();
+                figures.training_us.add(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+                (event, learner.trainer.step_worth_db())
+            });
+            match event {
+                Ok(Event::Idle(_)) => idle = true,
+                Ok(Event::Stepped { .. }) => {
+                    idle = false;
+                    figures.steps.add(1);
+                }
+                Ok(Event::Published(publication)) => {
+                    idle = false;
+                    let Publication { version, gain_db, ref update, snapshot } = publication;
+                    tracing::info!(stream, version, gain_db, bytes = update.len(), snapshot, "model update");
+                    figures.version.set(i64::try_from(version).unwrap_or(i64::MAX));
+                    figures.gain_mdb.set((gain_db * 1e3).round() as i64);
+                    saver.unsaved_db = Some(gain_db);
+                    watch.published(stream, &publication);
+                    figures.update_queue.add(1);
+                    if publications.blocking_send(publication).is_err() {
+                        saver.save(&learner.trainer);
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(stream, %error, "training step failed");
+                    idle = true;
+                }
+            }
+            if saver.saved.elapsed() >= SAVE_EVERY {
+                saver.save(&learner.trainer);
+            }
+            figures.set_state(learner.trainer.state());
+            watch.training(stream, learner.trainer.state(), learner.trainer.steps());
+        }
+    }
+}
+
+/// Keeps a stream's model on disk.
+struct Saver<'a> {
+    lesson: &'a Lesson,
+    /// Gain of what was published since the last time.
+    unsaved_db: Option<f64>,
+    saved: Instant,
+}
+
+impl Saver<'_> {
+    fn save(&mut self, trainer: &Trainer) {
+        self.saved = Instant::now();
+        let Lesson { name: stream, shown, models, .. } = self.lesson;
+        let (Some(models), Some(gain_db)) = (models, self.unsaved_db.take()) else { return };
+        let Some(snapshot) = trainer.snapshot(gain_db) else { return };
+        match models.save(stream, trainer.published().arch(), &snapshot) {
+            Ok(()) => {
+                shown.saved();
+                tracing::debug!(stream, version = trainer.published().version(), "model saved");
+            }
+            // Tried again with the next version.
+            Err(error) => tracing::warn!(stream, error = format!("{error:#}"), "model not saved"),
+        }
+    }
+}
