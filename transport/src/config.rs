@@ -175,7 +175,8 @@ pub struct Limits {
     pub kept_ms: u64,
     /// What all tracks of this endpoint may keep, bytes. Default 256 MiB.
     pub cache_bytes_max: u64,
-    /// Most concurrent streams that a peer may have open, each way. A group is a stream. Default 256.
+    /// Most concurrent streams that a peer may have open, each way. A group is a stream. Default 100: QUIC keeps some
+    /// 80 bytes for each that may be opened.
     pub streams_max: u32,
     /// Most sessions on a server, those in their handshake included; more are refused. Default 256.
     pub sessions_max: u32,
@@ -198,7 +199,7 @@ impl Default for Limits {
             model_bytes_max: 16 << 20,
             kept_ms: 10_000,
             cache_bytes_max: 256 << 20,
-            streams_max: 256,
+            streams_max: 100,
             sessions_max: 256,
             sessions_per_address_max: 64,
             broadcasts_max: 64,
