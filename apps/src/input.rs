@@ -102,6 +102,9 @@ pub struct Options {
     /// Send at most so many frames a second: one in 2, one in 3 ... of the source's, each at its own time.
     #[arg(long, value_name = "FPS", value_parser = rate)]
     pub fps: Option<f64>,
+    /// Leave out the source's audio. Without this, AAC and Opus of files and AAC of cameras are sent as they are.
+    #[arg(long)]
+    pub no_audio: bool,
     /// How cameras are reached.
     #[command(flatten)]
     pub camera: CameraOptions,
@@ -133,7 +136,7 @@ pub enum Transport {
 }
 
 impl CameraOptions {
-    /// The settings for a camera.
+    /// The settings for a camera, without its audio.
     ///
     /// # Errors
     /// If the password's file cannot be read.
@@ -148,7 +151,7 @@ impl CameraOptions {
         };
         // Different from process to process, which is all that it has to be.
         let seed = u64::from(std::process::id()) ^ unix_us().unsigned_abs();
-        Ok(rtsp::Config { address, transport, seed })
+        Ok(rtsp::Config { address, transport, audio: false, seed })
     }
 }
 
@@ -191,7 +194,8 @@ impl Options {
                 Box::new(pattern.context("the test pattern")?)
             }
             Input::Rtsp(address) => {
-                let camera = RtspSource::open(self.camera.config(address)?)?;
+                let config = rtsp::Config { audio: !self.no_audio, ..self.camera.config(address)? };
+                let camera = RtspSource::open(config)?;
                 Box::new(Ahead::new(camera, WhenFull::DropOldest, stop.clone()))
             }
             Input::Webcam(path) => webcam(path, stop)?,
@@ -252,7 +256,14 @@ mod tests {
 
     fn options(input: &str) -> Options {
         let camera = CameraOptions::default();
-        Options { input: input.parse().unwrap(), repeat: false, start: 0.0, fps: None, camera }
+        Options {
+            input: input.parse().unwrap(),
+            repeat: false,
+            start: 0.0,
+            fps: None,
+            no_audio: false,
+            camera,
+        }
     }
 
     fn input(text: &str) -> Result<Input, String> {
