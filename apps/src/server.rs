@@ -18,10 +18,11 @@ use bytes::Bytes;
 use hone_model::Arch;
 use hone_trainer::{Publication, State};
 use hone_transport::catalog::Catalog;
-use hone_transport::{Server, Subscription, Track};
+use hone_transport::{Server, Subscription, Track, TrackWriter};
 use tokio::sync::mpsc as channel;
 use tokio::task::JoinSet;
 
+pub(crate) use self::leg::next;
 use self::leg::{Input, Leg};
 use self::lesson::Lesson;
 use self::limits::Limits;
@@ -210,10 +211,13 @@ async fn stream(
         hone.arch = arch.to_string();
         hone.update_format = UPDATE_FORMAT.into();
     }
-    let mut publisher = server.publish(&name, &[Track::Catalog, Track::Video, Track::Model])?;
+    let tracks = [Track::Catalog, Track::Video, Track::Model, Track::Audio];
+    let has_audio = catalog.audio_rendition().is_some();
+    let mut publisher = server.publish(&name, &tracks[..3 + usize::from(has_audio)])?;
     let mut catalog_out = publisher.track(Track::Catalog)?;
     let mut video_out = publisher.track(Track::Video)?;
     let mut model_out = publisher.track(Track::Model)?;
+    let mut audio_out = if has_audio { Some(publisher.track(Track::Audio)?) } else { None };
     catalog_out.write(true, 0, catalog.to_json().into())?;
     tracing::info!(stream = name, %arch, "stream started");
 
@@ -234,6 +238,7 @@ async fn stream(
         let (mut inputs, mut published) = (inputs, published);
         let now = Instant::now();
         let (mut picture_rate, mut patch_rate) = (limits.pictures(now), limits.patches(now));
+        let mut audio_rate = limits.audio_packets(now);
         let mut last_pts_us = 0;
         loop {
             let input = tokio::select! {
@@ -260,6 +265,17 @@ async fn stream(
                     video_out.write(message.index == 0, message.pts_us, message.payload.clone())?;
                     figures.relayed(message.pts_us, message.payload.len(), start_unix_us);
                 }
+                Input::Audio(message) => {
+                    if !audio_rate.take(Instant::now()) {
+                        let max = limits.audio_packets_per_second_max;
+                        bail!("it sends more than {max} packets of audio a second");
+                    }
+                    if let Some(audio) = &mut audio_out {
+                        audio.write(message.index == 0, message.pts_us, message.payload.clone())?;
+                        figures.audio_bytes.add(message.payload.len() as u64);
+                    }
+                    continue;
+                }
                 Input::Patch(message) => {
                     figures.patches.add(1);
                     figures.patch_bytes.add(message.payload.len() as u64);
@@ -276,6 +292,7 @@ async fn stream(
     if relayed.is_err() || !matches!(read, Ok(None)) {
         // Viewers look for the next stream of this name, where an end would be the end.
         video_out.break_off();
+        audio_out.into_iter().for_each(TrackWriter::break_off);
     }
     drop(to_learner);
     learning.await??;

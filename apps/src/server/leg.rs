@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use hone_transport::catalog::Catalog;
 use hone_transport::{Delivery, Error, Message, Subscription, Track, TrackReader};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::Instant;
@@ -15,6 +16,8 @@ const LINGER: Duration = Duration::from_secs(60);
 pub enum Input {
     /// An access unit.
     Video(Message),
+    /// A packet of audio.
+    Audio(Message),
     /// A training patch.
     Patch(Message),
 }
@@ -26,6 +29,8 @@ pub struct Leg {
     /// As it came.
     pub catalog: Bytes,
     video: TrackReader,
+    /// As long as there is any that can be taken.
+    audio: Option<TrackReader>,
     patches: TrackReader,
 }
 
@@ -38,8 +43,12 @@ impl Leg {
         let mut catalog = subscription.track(Track::Catalog, Delivery::All).await?;
         let catalog = catalog.next().await?.context("it ended without a catalog")?.payload;
         let video = subscription.track(Track::Video, Delivery::All).await?;
+        let audio = match Catalog::parse(&catalog)?.audio_rendition() {
+            Some(_) => Some(subscription.track(Track::Audio, Delivery::All).await?),
+            None => None,
+        };
         let patches = subscription.track(Track::Patches, Delivery::All).await?;
-        Ok(Self { subscription, catalog, video, patches })
+        Ok(Self { subscription, catalog, video, audio, patches })
     }
 
     /// Hands all messages to `to` until the stream ends or nobody takes them any more. `returning` are broadcasts of the
@@ -87,11 +96,26 @@ impl Leg {
         let mut patches_open = true;
         loop {
             let input = tokio::select! {
-                // Video first: everything else may wait.
+                // Video first: everything else may wait, audio for as long as a message takes.
                 biased;
                 message = self.video.next() => match message? {
                     Some(message) => Input::Video(message),
                     None => return Ok(()),
+                },
+                message = next(&mut self.audio) => match message {
+                    Ok(Some(message)) => Input::Audio(message),
+                    Ok(None) => { self.audio = None; continue }
+                    Err(Error::Lagged { .. }) => {
+                        self.audio = Some(self.subscription.track(Track::Audio, Delivery::All).await?);
+                        continue
+                    }
+                    // The pictures are as good without it.
+                    Err(error @ (Error::MessageTooLarge { .. } | Error::GroupTooLarge { .. })) => {
+                        tracing::warn!(stream = self.subscription.name(), %error, "its audio is left out");
+                        self.audio = None;
+                        continue
+                    }
+                    Err(error) => return Err(error),
                 },
                 message = self.patches.next(), if patches_open => match message {
                     Ok(Some(message)) => Input::Patch(message),
@@ -109,5 +133,13 @@ impl Leg {
                 return Ok(());
             }
         }
+    }
+}
+
+/// The next message of a track that may not be there: then never.
+pub(crate) async fn next(reader: &mut Option<TrackReader>) -> Result<Option<Message>, Error> {
+    match reader {
+        Some(reader) => reader.next().await,
+        None => std::future::pending().await,
     }
 }

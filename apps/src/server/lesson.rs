@@ -71,6 +71,8 @@ impl Lesson {
                             tracing::warn!(stream, %error, "training patch refused");
                         }
                     }
+                    // Nothing is learned from it: the relay keeps it to itself.
+                    Ok(Input::Audio(_)) => {}
                     Err(true) => {
                         saver.save(&learner.trainer);
                         return Ok(());

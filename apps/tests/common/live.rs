@@ -94,8 +94,7 @@ impl Rig {
             move || {
                 let mut source = Pattern::new(hr.0, hr.1, FPS, Box::new(|| 0)).unwrap();
                 let plan = Plan::new(source.info(), 2, None, Rate::Total(kbps)).unwrap();
-                let catalog = plan.catalog().to_json().into();
-                let mut uplink = Uplink::new(first, Some(dialer), "cam", catalog)?;
+                let mut uplink = Uplink::new(first, Some(dialer), "cam", &plan.catalog())?;
                 let sent = sender::run(&mut uplink, &mut source, &plan, &mut RealTime::new(stop));
                 tokio::runtime::Handle::current().block_on(uplink.close());
                 sent

@@ -63,7 +63,7 @@ impl Publisher {
             let kept = match track {
                 // Every group replaces the last.
                 Track::Catalog | Track::Model => Duration::ZERO,
-                Track::Video | Track::Patches => Duration::from_millis(config.limits.kept_ms),
+                Track::Audio | Track::Video | Track::Patches => Duration::from_millis(config.limits.kept_ms),
             };
             let info = track::Info::default()
                 .with_timescale(Timescale::MICRO)
