@@ -19,7 +19,7 @@ use hone_model::Arch;
 use hone_trainer::{Publication, State};
 use hone_transport::catalog::Catalog;
 use hone_transport::{Server, Subscription, Track, TrackWriter};
-use tokio::sync::mpsc as channel;
+use tokio::sync::{mpsc as channel, watch as latest};
 use tokio::task::JoinSet;
 
 pub(crate) use self::leg::next;
@@ -230,7 +230,9 @@ async fn stream(
         tracing::info!(stream = name, version = saved.version(), "goes on from its saved model");
         learner.trainer.resume(&saved)?;
     }
-    let lesson = Lesson { name: name.clone(), shown, models: setup.models.clone(), watch };
+    let (want, wanted) = latest::channel(!limits.on_demand || video_out.has_subscriber());
+    let lesson =
+        Lesson { name: name.clone(), shown, models: setup.models.clone(), watch, wanted: wanted.clone() };
     let learning = tokio::task::spawn_blocking(move || lesson.learn(learner, &turns, &inbox, &publications));
     let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
     let relay = async {
@@ -251,6 +253,10 @@ async fn stream(
                     figures.model_bytes.add(publication.update.len() as u64);
                     figures.updates.add(1);
                     model_out.write(publication.snapshot, last_pts_us, Bytes::from(publication.update))?;
+                    continue;
+                }
+                () = video_out.demand_changed(*want.borrow()), if limits.on_demand => {
+                    want.send_modify(|want| *want = !*want);
                     continue;
                 }
                 () = stopped(stop) => None,
@@ -288,7 +294,7 @@ async fn stream(
             offer(&to_learner, input, &name, &figures);
         }
     };
-    let (read, relayed) = tokio::join!(leg.read(returning, to_relay), relay);
+    let (read, relayed) = tokio::join!(leg.read(returning, to_relay, wanted), relay);
     if relayed.is_err() || !matches!(read, Ok(None)) {
         // Viewers look for the next stream of this name, where an end would be the end.
         video_out.break_off();

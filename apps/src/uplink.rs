@@ -18,7 +18,7 @@ pub enum Link {
     Up,
     /// Since just now: the next packet must be a keyframe.
     Fresh,
-    /// Not now; it is being looked for.
+    /// Not now: it is being looked for, or the server asks for nothing because nobody watches.
     Down,
 }
 
@@ -38,8 +38,12 @@ enum Way {
 
 struct Open {
     client: Client,
-    /// Nothing was written yet.
+    /// Nothing was written yet, or not since somebody began to watch.
     fresh: bool,
+    /// The server has asked for the video, at least once.
+    asked: bool,
+    /// It no longer does.
+    resting: bool,
     patches_written: u64,
     audio: Option<TrackWriter>,
     /// Media time of the first packet in the group of audio.
@@ -68,6 +72,8 @@ impl Open {
         Ok(Box::new(Self {
             client,
             fresh: true,
+            asked: false,
+            resting: false,
             patches_written: 0,
             audio,
             audio_group_us: None,
@@ -76,6 +82,25 @@ impl Open {
             _catalog: first,
             _publisher: publisher,
         }))
+    }
+}
+
+impl Open {
+    /// Whether the server wants the video. At the start it has not had the time to ask.
+    fn wanted(&mut self) -> bool {
+        let asks = self.video.has_subscriber();
+        self.asked |= asks;
+        let wanted = asks || !self.asked;
+        match (wanted, self.resting) {
+            (false, false) => tracing::info!("nobody watches, the encoder rests"),
+            (true, true) => {
+                tracing::info!("somebody watches");
+                self.fresh = true;
+            }
+            _ => {}
+        }
+        self.resting = !wanted;
+        wanted
     }
 }
 
@@ -98,6 +123,7 @@ impl Uplink {
     pub fn link(&mut self) -> Result<Link> {
         match &mut self.way {
             Way::Open(open) => match open.client.ended() {
+                None if !open.wanted() => Ok(Link::Down),
                 None if open.fresh => Ok(Link::Fresh),
                 None => Ok(Link::Up),
                 Some(error) if hopeless(&error) || matches!(error, Error::Replaced) => bail!(error),

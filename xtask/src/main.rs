@@ -18,6 +18,8 @@ Commands:
           kills each process of a running system at random moments, 100 times by default
   live-bench [--json]
           live video over thin, lossy and broken links, and what a viewer costs the server
+  soak [--minutes N]
+          an hour of a live stream in six minutes: memory and latency must not grow
   arrows  which room may use which crate, and where code must be safe
   ptx [--check | STEM...]
           compiles kernels/cu to ptx/, all of it or the named files; or compares with what is there.
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         ["sass"] => sass::check(),
         ["kill-test"] => live::kill_test("100"),
         ["kill-test", "--runs", runs] => live::kill_test(runs),
+        ["soak"] => live::soak("60"),
+        ["soak", "--minutes", minutes] => live::soak(minutes),
         ["live-bench"] => live::bench(false),
         ["live-bench", "--json"] => live::bench(true),
         ["gpu-bundle"] => gpu_bundle::make(),

@@ -19,6 +19,8 @@ pub struct Limits {
     pub audio_packets_per_second_max: u32,
     /// Most patches a second; more are left out.
     pub patches_per_second_max: u32,
+    /// Whether a stream that nobody watches is asked for nothing, and learns nothing. Its sender then codes nothing.
+    pub on_demand: bool,
 }
 
 impl Default for Limits {
@@ -28,6 +30,7 @@ impl Default for Limits {
             pictures_per_second_max: 120,
             audio_packets_per_second_max: 500,
             patches_per_second_max: 120,
+            on_demand: false,
         }
     }
 }

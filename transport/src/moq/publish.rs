@@ -163,6 +163,18 @@ impl TrackWriter {
         self.producer.is_used()
     }
 
+    /// Waits until somebody reads the track, if nobody did, or until nobody does. Safe to cancel.
+    pub async fn demand_changed(&self, had_subscriber: bool) {
+        let changed = match had_subscriber {
+            true => self.producer.unused().await,
+            false => self.producer.used().await,
+        };
+        if changed.is_err() {
+            // The track is over: nothing changes any more.
+            std::future::pending().await
+        }
+    }
+
     /// Ends the track as one that broke off: its readers get [`Error::Disconnected`] and no end, and may miss the last
     /// messages.
     pub fn break_off(self) {
