@@ -3,12 +3,14 @@
 //! ```text
 //! cargo bench -p hone-apps --bench live             the table
 //! cargo bench -p hone-apps --bench live -- --json   one object
+//! cargo bench -p hone-apps --bench live -- --viewers   without outages
 //! ```
 //!
 //! - *Outage*: a camera of 320x192 at 300 kbit/s over a link of 15 ms each way, cut for 10 s between camera and server,
 //!   then between server and viewer. Time from the link's return to the first new frame shown.
 //! - *Viewers*: `hone-server`, a sender of 0.6 Mbit/s and viewers who read video and model, in three processes on
-//!   loopback. The server's CPU time and resident memory with many viewers, less those with few, by the difference.
+//!   loopback. The server's CPU time and resident memory with many viewers, less those with few, by the difference. Where
+//!   `HONE_MOQ_RELAY` names a `moq-relay`, the same server publishes to it, and the same is asked of it.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 #[path = "../tests/common/live.rs"]
@@ -39,22 +41,43 @@ fn main() {
         let [server, pin, viewers] = &arguments[at + 1..at + 4] else { panic!("three arguments") };
         return runtime.block_on(be_viewers(server, pin, viewers.parse().unwrap()));
     }
-    let (up_s, down_s) = runtime.block_on(outages());
-    let (cpu_s, memory_kb) = runtime.block_on(viewers());
-    let per_core = 1.0 / cpu_s;
+    let outages = match arguments.iter().any(|a| a == "--viewers") {
+        true => None,
+        false => Some(runtime.block_on(outages())),
+    };
+    let costs = runtime.block_on(viewers());
     if arguments.iter().any(|a| a == "--json") {
-        println!(
-            "{{\"outage10_recovery_s\":{:.2},\"viewers_per_core\":{per_core:.0},\"viewer_memory_kb\":{memory_kb:.0}}}",
-            f64::max(up_s, down_s)
-        );
-    } else {
+        let mut figures = vec![];
+        if let Some((up_s, down_s)) = outages {
+            figures.push(format!("\"outage10_recovery_s\":{:.2}", f64::max(up_s, down_s)));
+        }
+        for Cost { of, cpu, memory_kb } in costs {
+            figures.push(format!("\"{of}viewers_per_core\":{:.0}", 1.0 / cpu));
+            figures.push(format!("\"{of}viewer_memory_kb\":{memory_kb:.0}"));
+        }
+        println!("{{{}}}", figures.join(","));
+        return;
+    }
+    if let Some((up_s, down_s)) = outages {
         println!("after 10 s without a link, the first new frame comes");
         println!("  {up_s:.2} s after the link, cut between camera and server");
         println!("  {down_s:.2} s after the link, cut between server and viewer");
-        println!("a viewer of 0.6 Mbit/s costs the server");
-        println!("  {:.2}% of a core: {per_core:.0} viewers a core", 100.0 * cpu_s);
+    }
+    for Cost { of, cpu, memory_kb } in costs {
+        let whom = if of.is_empty() { "server" } else { "relay" };
+        println!("a viewer of 0.6 Mbit/s costs the {whom}");
+        println!("  {:.2}% of a core: {:.0} viewers a core", 100.0 * cpu, 1.0 / cpu);
         println!("  {memory_kb:.0} kB");
     }
+}
+
+/// What one more viewer costs.
+struct Cost {
+    /// Whom: the beginning of the figures' names, empty for our server.
+    of: &'static str,
+    /// Share of a core.
+    cpu: f64,
+    memory_kb: f64,
 }
 
 /// Seconds to the first new frame, for each leg.
@@ -98,41 +121,67 @@ impl Process {
     }
 }
 
-/// What one more viewer costs the server: share of a core, and kB.
-async fn viewers() -> (f64, f64) {
+/// What one more viewer costs our server, and the relay if there is one.
+async fn viewers() -> Vec<Cost> {
     let folder = tempfile::tempdir().unwrap();
+    let relay = std::env::var("HONE_MOQ_RELAY").ok().map(|program| relay(folder.path(), &program));
     let config = folder.path().join("server.toml");
     let text = "[endpoint]\nbind = \"127.0.0.1:0\"\ncertificate = \"dev\"\n[endpoint.limits]\nsessions_max = 1000\n\
                 sessions_per_address_max = 1000\n[trainer]\nbackend = \"cpu\"\n";
     std::fs::write(&config, text).unwrap();
-    let mut server = Command::new(env!("CARGO_BIN_EXE_hone-server"))
-        .args(["--config".as_ref(), config.as_os_str()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hone-server"));
+    command.args(["--config".as_ref(), config.as_os_str()]);
+    if let Some((_, url, pin)) = &relay {
+        command.args(["--relay", url, "--relay-pin", pin]);
+    }
+    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let server = Process(server);
     let mut word = || lines.next().unwrap().unwrap().split(' ').next_back().unwrap().to_owned();
     let (address, pin) = (word(), word());
     let sending = tokio::spawn(send(address.clone(), pin.clone()));
+    let mut costs = vec![cost("", &server, &address, &pin).await];
+    if let Some((relay, url, pin)) = &relay {
+        costs.push(cost("relay_", relay, url, pin).await);
+    }
+    sending.abort();
+    costs
+}
+
+/// An unmodified `moq-relay` that asks for no tokens, its address and its certificate.
+fn relay(folder: &std::path::Path, program: &str) -> (Process, String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let hash = hone_transport::hex(&<sha2::Sha256 as sha2::Digest>::digest(made.cert.der()).into());
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = format!(
+        "[listen]\nbind = \"127.0.0.1:{port}\"\n[listen.tls]\ncert = [\"cert.pem\"]\nkey = [\"key.pem\"]\n\
+         [auth]\npublic = \"**\"\n"
+    );
+    std::fs::write(folder.join("relay.toml"), text).unwrap();
+    let mut command = Command::new(program);
+    command.arg("relay.toml").current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
+    (Process(command.spawn().unwrap()), format!("https://127.0.0.1:{port}/live"), hash)
+}
+
+/// What one more viewer at `address` costs `process`.
+async fn cost(of: &'static str, process: &Process, address: &str, pin: &str) -> Cost {
     let mut costs = vec![];
     for viewers in [FEW, MANY] {
         let program = std::env::current_exe().unwrap();
-        let child =
-            Command::new(program).args(["--be-viewers", &address, &pin, &viewers.to_string()]).spawn();
+        let child = Command::new(program).args(["--be-viewers", address, pin, &viewers.to_string()]).spawn();
         let _viewers = Process(child.unwrap());
         // Handshakes and first groups are over.
         tokio::time::sleep(Duration::from_secs(8)).await;
-        let (before, _) = server.costs();
+        let (before, _) = process.costs();
         let start = Instant::now();
         tokio::time::sleep(WINDOW).await;
-        let (after, memory) = server.costs();
+        let (after, memory) = process.costs();
         costs.push(((after - before) / start.elapsed().as_secs_f64(), memory));
     }
-    sending.abort();
     let more = (MANY - FEW) as f64;
-    ((costs[1].0 - costs[0].0) / more, (costs[1].1 - costs[0].1) / more)
+    Cost { of, cpu: (costs[1].0 - costs[0].0) / more, memory_kb: (costs[1].1 - costs[0].1) / more }
 }
 
 fn endpoint(pin: &str) -> EndpointConfig {

@@ -27,7 +27,8 @@ const LATENCY_GROWTH_MAX_MS: f64 = 100.0;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let minutes = arguments.iter().position(|a| a == "--minutes").map(|at| arguments[at + 1].parse().unwrap());
+    let minutes =
+        arguments.iter().position(|a| a == "--minutes").map(|at| arguments[at + 1].parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(soak(minutes.unwrap_or(60.0)));
 }

@@ -69,16 +69,25 @@ impl Access {
     /// # Errors
     /// If there is no such file.
     pub fn apply(&self, endpoint: &mut EndpointConfig) -> Result<()> {
-        let Some(token) = &self.token else { return Ok(()) };
-        let token = match token.strip_prefix('@') {
-            Some(file) => {
-                std::fs::read_to_string(file).with_context(|| format!("cannot read token file {file}"))?
-            }
-            None => token.clone(),
-        };
-        endpoint.token = Some(Secret(token.trim().to_owned()));
+        if let Some(token) = &self.token {
+            endpoint.token = Some(secret(token)?);
+        }
         Ok(())
     }
+}
+
+/// A token, or the one in a file if it is written `@FILE`.
+///
+/// # Errors
+/// If there is no such file.
+pub fn secret(token: &str) -> Result<Secret> {
+    let token = match token.strip_prefix('@') {
+        Some(file) => {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read token file {file}"))?
+        }
+        None => token.to_owned(),
+    };
+    Ok(Secret(token.trim().to_owned()))
 }
 
 /// Runs a binary's body: logs to stderr, stops on Ctrl-C, one line for an error.
@@ -216,6 +225,7 @@ mod tests {
         let defaults = crate::settings::Server::default();
         assert_eq!(server.trainer, defaults.trainer, "the example shows the defaults");
         assert_eq!((server.streams, server.operation), (defaults.streams, defaults.operation));
+        assert_eq!(server.relay, defaults.relay);
         settings::<crate::settings::Client>(Some(&examples.join("sender.toml"))).unwrap();
         settings::<crate::settings::Client>(Some(&examples.join("viewer.toml"))).unwrap();
         let folder = tempfile::tempdir().unwrap();

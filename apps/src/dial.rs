@@ -36,34 +36,49 @@ impl Dialer {
         Client::connect(&self.endpoint, &self.server).await
     }
 
-    /// Tries until the server answers. A try that has no answer yet goes on beside the next: on a link that is back, a
-    /// new one is through within a round trip or two, where an old one waits ever longer to repeat itself.
+    /// Tries until the server answers: [`persist`].
     ///
     /// # Errors
     /// What no further try can mend.
     pub async fn reconnect(&self) -> Result<Client, Error> {
-        let mut rng = Rng::new(rand_seed());
-        let mut tries = JoinSet::new();
-        for n in 0.. {
+        persist(&self.server, || {
             let dialer = self.clone();
-            tries.spawn(async move { dialer.connect().await });
-            let pause = tokio::time::sleep(pause(n, rng.unit()));
-            tokio::pin!(pause);
-            loop {
-                let tried = tokio::select! {
-                    Some(tried) = tries.join_next() => tried,
-                    () = &mut pause => break,
-                };
-                match tried {
-                    Ok(Ok(client)) => return Ok(client),
-                    Ok(Err(error)) if hopeless(&error) => return Err(error),
-                    Ok(Err(error)) => tracing::debug!(server = self.server, %error, "no connection yet"),
-                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-                }
+            async move { dialer.connect().await }
+        })
+        .await
+    }
+}
+
+/// Tries until `server` answers. A try that has no answer yet goes on beside the next: on a link that is back, a new one
+/// is through within a round trip or two, where an old one waits ever longer to repeat itself.
+///
+/// # Errors
+/// What no further try can mend.
+pub async fn persist<T, F>(server: &str, connect: impl Fn() -> F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    let mut rng = Rng::new(rand_seed());
+    let mut tries = JoinSet::new();
+    for n in 0.. {
+        tries.spawn(connect());
+        let pause = tokio::time::sleep(pause(n, rng.unit()));
+        tokio::pin!(pause);
+        loop {
+            let tried = tokio::select! {
+                Some(tried) = tries.join_next() => tried,
+                () = &mut pause => break,
+            };
+            match tried {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) if hopeless(&error) => return Err(error),
+                Ok(Err(error)) => tracing::debug!(server, %error, "no connection yet"),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             }
         }
-        unreachable!("the loop ends with a connection or an error")
     }
+    unreachable!("the loop ends with a connection or an error")
 }
 
 /// Before the next try after the `n`-th; `luck` in 0 to 1.

@@ -7,6 +7,7 @@ pub mod limits;
 pub mod metrics;
 pub mod models;
 mod options;
+pub mod relay;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -20,6 +20,8 @@ pub struct Server {
     pub streams: server::limits::Limits,
     /// For those who run it.
     pub operation: Operation,
+    /// For more viewers than one machine serves.
+    pub relay: server::relay::Relay,
 }
 
 /// What helps to run a server.

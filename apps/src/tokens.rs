@@ -1,7 +1,10 @@
-//! `hone token`: makes keys and tokens.
+//! `hone token`: makes keys and tokens, and answers for them to relays.
+
+mod serve;
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +17,8 @@ pub const HELP: &str = "Examples:\n  \
     hone token key token.key\n  \
     hone token make --key token.key --publish cam --for 365d\n  \
     hone token make --key token.key --view 'lobby-*' --view door --for 12h\n  \
+    hone token make --key token.key --view live/cam --for 12h        for a relay's path\n  \
+    hone token serve --key token.key --listen 127.0.0.1:4440         moq-relay --auth-url http://127.0.0.1:4440/\n  \
     hone token show TOKEN";
 
 /// What can be done.
@@ -26,6 +31,15 @@ pub enum Command {
     },
     /// Makes a token and prints it.
     Make(Make),
+    /// Answers a moq-relay's questions about tokens, until it is stopped.
+    Serve {
+        /// The key file; it is read for each question.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// TCP address; the relay wants a loopback one.
+        #[arg(long, value_name = "IP:PORT")]
+        listen: SocketAddr,
+    },
     /// Says what a token grants, without checking who signed it.
     Show {
         /// The token.
@@ -75,13 +89,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// If a file cannot be used, or the token makes no sense.
-pub fn run(command: Command) -> Result<()> {
+pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Key { file } => make_key(&file),
         Command::Make(make) => {
             println!("{}", make.token(SystemTime::now())?);
             Ok(())
         }
+        Command::Serve { key, listen } => serve::run(&key, listen).await,
         Command::Show { token } => {
             let grant = Grant::unverified(token.trim())?;
             let names = |scope: &Scope| match scope.is_empty() {

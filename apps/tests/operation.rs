@@ -352,7 +352,7 @@ fn what_makes_no_sense_is_said_in_one_line() {
     }
     let make = ["token", "make", "--key", "token.key"];
     refused(HONE, &[&make[..], &["--publish", "cam", "--for", "forever"]].concat(), &["forever", "24h"]);
-    refused(HONE, &[&make[..], &["--publish", "a/b", "--for", "1h"]].concat(), &["a/b"]);
+    refused(HONE, &[&make[..], &["--publish", "a//b", "--for", "1h"]].concat(), &["a//b"]);
     refused(HONE, &[&make[..], &["--for", "1h"]].concat(), &["--publish"]);
     refused(HONE, &["token", "show", "nonsense"], &["not a token"]);
     refused(HONE, &["top", "127.0.0.1:1", "--once"], &["write http://host:port"]);

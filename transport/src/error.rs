@@ -151,6 +151,9 @@ pub enum Error {
     /// Another sender announced the same name, and the newest wins.
     #[error("another sender took over this broadcast's name")]
     Replaced,
+    /// Several servers share the streams of a relay, and another one has this stream now.
+    #[error("another server has this stream now")]
+    Reassigned,
     /// The server has as many sessions or broadcasts as it may.
     #[error("the server is full")]
     Full,

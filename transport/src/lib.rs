@@ -8,11 +8,11 @@
 //! ```text
 //! sender --publish("cam")--> Server --incoming()--> the server program (decodes, trains)
 //!                            Server <--publish("cam")-- same name: catalog rewritten, video forwarded, model added
-//! viewer <--subscribe("cam")-- Server
+//! viewer <--subscribe("cam")-- Server <--publish_to, take_from--> an unmodified moq-relay, and viewers of it
 //! ```
 //!
 //! Payloads are opaque bytes: this crate never parses video, audio or weights. [`catalog`] alone has a meaning here.
-//! [`pacer`] and [`link_rate`] are pure arithmetic without sockets or clock.
+//! [`pacer`], [`link_rate`] and [`share`] are pure arithmetic without sockets or clock.
 #![warn(clippy::cast_possible_truncation)]
 
 pub mod catalog;
@@ -25,14 +25,17 @@ pub mod link_rate;
 mod moq;
 pub mod pacer;
 mod quic;
+pub mod share;
 mod tls;
 pub mod token;
 mod track;
 
 pub use config::EndpointConfig;
 pub use error::{Error, Result};
+#[cfg(feature = "test-link")]
+pub use moq::TestRelay;
 pub use moq::{
-    Client, Publisher, Server, ServerStats, Stats, Subscription, TrackReader, TrackWriter, Viewers,
+    Client, Publisher, Relayed, Server, ServerStats, Stats, Subscription, TrackReader, TrackWriter, Viewers,
 };
 pub use tls::hex;
 pub use track::{Delivery, Message, Track};

@@ -5,6 +5,7 @@ pub mod arrows;
 pub mod gpu_bundle;
 pub mod live;
 pub mod ptx;
+pub mod relay;
 pub mod sass;
 pub mod suite;
 pub mod tools;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use crate::cargo;
+use crate::{cargo, relay};
 
 /// Kills processes of a running system `runs` times.
 ///
@@ -44,6 +44,8 @@ pub fn bench(json: bool) -> Result<()> {
     for (package, bench) in BENCHES {
         let mut command = cargo();
         command.args(["bench", "-q", "-p", package, "--bench", bench]);
+        // Measured beside us where it is there.
+        command.envs(relay::found().map(|program| (relay::VARIABLE, program)));
         if !json {
             if !command.status()?.success() {
                 bail!("{bench}");

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{arrows, cargo, gpu_bundle, live, ptx, root, sass, suite, tools, unsafe_code};
+use xtask::{arrows, cargo, gpu_bundle, live, ptx, relay, root, sass, suite, tools, unsafe_code};
 
 const HELP: &str = "\
 Checks the project.
@@ -20,6 +20,9 @@ Commands:
           live video over thin, lossy and broken links, and what a viewer costs the server
   soak [--minutes N]
           an hour of a live stream in six minutes: memory and latency must not grow
+  relay-test
+          two unmodified moq-relays in a cluster, one of them killed now and then, and what a viewer costs
+          them; builds moq-relay where there is none, a quarter of an hour. Not part of ci
   arrows  which room may use which crate, and where code must be safe
   ptx [--check | STEM...]
           compiles kernels/cu to ptx/, all of it or the named files; or compares with what is there.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         ["soak", "--minutes", minutes] => live::soak(minutes),
         ["live-bench"] => live::bench(false),
         ["live-bench", "--json"] => live::bench(true),
+        ["relay-test"] => relay::test(),
         ["gpu-bundle"] => gpu_bundle::make(),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

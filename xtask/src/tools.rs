@@ -58,6 +58,14 @@ const TOOLS: &[Tool] = &[
         without: "tests of cameras are skipped",
         present: rtsp_server,
     },
+    Tool {
+        name: "Chromium",
+        packages: &["chromium"],
+        without: "no unmodified MoQ client reads our video",
+        present: || {
+            ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| runs(name, "--version"))
+        },
+    },
 ];
 
 /// Installs what is missing where that is allowed: as root, with apt-get. Says what is still missing.
@@ -75,7 +83,8 @@ pub fn provide() {
     if let Some(line) = missing_line(&still) {
         println!("{line}");
     }
-    dawn();
+    npm("wgsl/tests/dawn", "webgpu", "shaders are not held to a browser's front end");
+    npm("apps/tests/moq", "@moq/net", "no unmodified MoQ client reads our video");
     onnxruntime();
 }
 
@@ -104,18 +113,18 @@ fn onnxruntime() {
     }
 }
 
-/// Dawn, the browser's side of the shader tests, from the npm registry at the version of its lock file.
-fn dawn() {
-    let folder = crate::root().join("wgsl/tests/dawn");
-    if folder.join("node_modules/webgpu").is_dir() {
+/// A package that a test in `folder` uses, from the npm registry at the version of its lock file.
+fn npm(folder: &str, package: &str, without: &str) {
+    let folder = crate::root().join(folder);
+    if folder.join("node_modules").join(package).is_dir() {
         return;
     }
     // Scripts of packages are not run: there is nothing to build.
     let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-    println!("== npm {}", npm.join(" "));
+    println!("== npm {} ({package})", npm.join(" "));
     let status = Command::new("npm").args(npm).current_dir(&folder).status();
     if !status.is_ok_and(|status| status.success()) {
-        println!("MISSING: Dawn (shaders are not held to a browser's front end); it needs Node.js and npm");
+        println!("MISSING: {package} ({without}); it needs Node.js and npm");
     }
 }
 

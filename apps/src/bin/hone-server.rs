@@ -8,11 +8,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use hone_apps::cli::{self, LogFormat};
-use hone_apps::server::http::{Http, Page};
+use hone_apps::server::http::{Http, Page, Request};
 use hone_apps::server::models::Models;
 use hone_apps::server::{self, Setup, Unwatched};
 use hone_apps::settings::Server as Settings;
-use hone_transport::config::Certificate;
+use hone_transport::config::{Certificate, Trust};
 use hone_transport::{Server, hex};
 
 /// Relays streams untouched, trains a network on each one's patches and publishes the weights to its viewers.
@@ -22,7 +22,8 @@ use hone_transport::{Server, hex};
     after_help = "Examples:\n  \
     hone-server --bind 127.0.0.1:4443 --dev-certificate\n  \
     hone-server --bind 0.0.0.0:4443 --dev-certificate=anywhere --token-key token.key\n  \
-    hone-server --config /etc/hone/server.toml --log-format json\n\n\
+    hone-server --config /etc/hone/server.toml --log-format json\n  \
+    hone-server --config server.toml --relay https://relay.example:4443/live --relay-token @relay.token\n\n\
     SIGHUP reads keys, certificates and limits again. SIGTERM and Ctrl-C end cleanly."
 )]
 struct Cli {
@@ -44,6 +45,21 @@ struct Cli {
     /// Folder where models are kept from one run to the next.
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
+    /// A moq-relay to publish to, for its viewers: https://HOST:PORT/PATH; docs/scale.md.
+    #[arg(long, value_name = "URL")]
+    relay: Option<String>,
+    /// A moq-relay to take streams from that senders publish there, at a path that viewers have no token for.
+    #[arg(long, value_name = "URL")]
+    relay_from: Option<String>,
+    /// Share the streams of --relay-from with other servers; each has a name of its own.
+    #[arg(long, value_name = "NAME")]
+    relay_name: Option<String>,
+    /// The relay's token for this server; @FILE reads it from a file.
+    #[arg(long, value_name = "TOKEN|@FILE")]
+    relay_token: Option<String>,
+    /// SHA-256 of the relay's certificate, where it is not from a known authority.
+    #[arg(long, value_name = "HASH")]
+    relay_pin: Vec<String>,
     /// How logs are written.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -75,6 +91,16 @@ impl Cli {
         let operation = &mut settings.operation;
         operation.http = self.http.or(operation.http);
         operation.models = self.models.clone().or(operation.models.take());
+        let relay = &mut settings.relay;
+        relay.url = self.relay.clone().or(relay.url.take());
+        relay.from = self.relay_from.clone().or(relay.from.take());
+        relay.name = self.relay_name.clone().or(relay.name.take());
+        if let Some(token) = &self.relay_token {
+            relay.token = Some(cli::secret(token)?);
+        }
+        if !self.relay_pin.is_empty() {
+            relay.trust = Trust::Pinned(self.relay_pin.clone());
+        }
         Ok(settings)
     }
 }
@@ -111,16 +137,18 @@ fn main() -> ExitCode {
         let served = server::run(server.clone(), setup.clone(), Arc::new(Unwatched), stop);
         tokio::select! {
             served = served => served,
+            failed = settings.relay.run(&server, endpoint) => failed,
             never = reload(&cli, &server, &setup) => never,
         }
     })
 }
 
 /// What the HTTP port shows.
-fn pages(server: &Arc<Server>, setup: &Setup) -> impl Fn(&str) -> Page + Send + Sync + use<> {
+fn pages(server: &Arc<Server>, setup: &Setup) -> impl Fn(Request<'_>) -> Page + Send + Sync + use<> {
     let (server, metrics) = (server.clone(), setup.metrics.clone());
-    move |path| {
-        let (status, body) = match path {
+    move |asked| {
+        let (status, body) = match asked.path {
+            _ if asked.method != "GET" => (405, "only GET\n".into()),
             "/metrics" => (200, metrics.text(&server)),
             "/healthz" => (200, "alive\n".into()),
             "/readyz" if metrics.draining() => (503, "draining\n".into()),

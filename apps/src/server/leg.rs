@@ -70,7 +70,7 @@ impl Leg {
     /// `returning` are broadcasts of the same name from later connections; one that is another stream is given back.
     ///
     /// # Errors
-    /// What the stream was lost by, if the sender did not come back.
+    /// What the stream was lost by, if the sender did not come back, or another server has it now.
     pub async fn read(
         mut self,
         returning: &mut Receiver<Subscription>,
@@ -88,6 +88,9 @@ impl Leg {
                 // From the newest keyframe on.
                 self = Self::open(self.subscription).await?;
                 continue;
+            }
+            if let Error::Reassigned = error {
+                return Err(error.into());
             }
             tracing::warn!(stream, %error, "sender lost, waiting for it");
             let until = Instant::now() + LINGER;

@@ -146,7 +146,8 @@ impl Rig {
                 let mut source = Pattern::new(hr.0, hr.1, FPS, Box::new(|| 0)).unwrap();
                 let plan = Plan::new(source.info(), 2, None, Rate::Total(kbps)).unwrap();
                 let mut uplink = Uplink::new(first, Some(dialer), "cam", &plan.catalog())?;
-                let sent = sender::run(&mut uplink, &mut source, &plan, &mut Pace { times, start: None, stop });
+                let sent =
+                    sender::run(&mut uplink, &mut source, &plan, &mut Pace { times, start: None, stop });
                 tokio::runtime::Handle::current().block_on(uplink.close());
                 sent
             }

@@ -1,6 +1,6 @@
 //! A sender's or a viewer's connection to a server.
 
-use super::{PROTOCOLS, Publisher, Subscription, ended, new_origin, publish::Draining, split_path};
+use super::{Life, PROTOCOLS, Publisher, Subscription, ended, new_origin, publish::Draining, split_path};
 use crate::{EndpointConfig, Error, Result, Track, config::Secret, quic, token::Grant};
 use moq_net::{origin, time};
 use std::{
@@ -26,12 +26,14 @@ const ADDRESSES_MAX: usize = 4;
 /// Dropping it closes the connection at once; [`close`](Self::close) first delivers what was written.
 pub struct Client {
     config: Arc<EndpointConfig>,
+    /// Below which the server shows its broadcasts to us, if it is a relay.
+    path: String,
     session: moq_net::Session,
     connection: quinn::Connection,
     outgoing: origin::Producer,
     incoming: origin::Consumer,
     draining: Draining,
-    closing: watch::Sender<bool>,
+    closing: watch::Sender<Life>,
     _drivers: JoinSet<()>,
 }
 
@@ -55,26 +57,14 @@ pub struct Stats {
 }
 
 impl Client {
-    /// Connects to `server`, written `host:port` or `https://host:port`.
+    /// Connects to `server`, written `host:port` or `https://host:port`; a relay takes a path behind it, below which
+    /// its broadcasts are.
     ///
     /// # Errors
     /// [`Error::Address`], [`Error::Resolve`], [`Error::NoAnswer`], [`Error::Certificate`], [`Error::Handshake`],
     /// [`Error::Bind`], [`Error::Config`], [`Error::CertificateFile`], [`Error::Token`].
     pub async fn connect(config: &EndpointConfig, server: &str) -> Result<Self> {
-        config.validate()?;
-        let mut url = parse_address(server)?;
-        if let Some(Secret(token)) = &config.token {
-            url.query_pairs_mut().append_pair("jwt", token);
-        }
-        let no_answer = Error::NoAnswer { addr: server.to_owned(), timeout_ms: config.connect_timeout_ms };
-        let dial = async {
-            let connection = dial_any(config, server, &url).await?;
-            let transport = open(config, server, connection.clone(), url.clone()).await?;
-            Ok((connection, transport))
-        };
-        let timeout = config.connect_timeout();
-        let (connection, transport) = tokio::time::timeout(timeout, dial).await.unwrap_or(Err(no_answer))?;
-
+        let (connection, transport) = dial(config, server).await?;
         let (outgoing, outgoing_driver) = new_origin(config);
         let (incoming, incoming_driver) = new_origin(config);
         let handshake = moq_net::Client::new()
@@ -82,9 +72,7 @@ impl Client {
             .with_subscriber(incoming.clone())
             .connect_lite(Instant::now().into_std(), transport)
             .await;
-        let incompatible =
-            |e: moq_net::Error| Error::Handshake { addr: server.to_owned(), reason: e.to_string() };
-        let (session, session_driver) = handshake.map_err(incompatible)?;
+        let (session, session_driver) = handshake.map_err(|e| incompatible(server, &e))?;
         let mut drivers = JoinSet::new();
         drivers.spawn(async { drop(time::run(outgoing_driver).await) });
         drivers.spawn(async { drop(time::run(incoming_driver).await) });
@@ -92,12 +80,13 @@ impl Client {
         tracing::debug!(server, version = %session.version(), "connected");
         Ok(Self {
             config: Arc::new(config.clone()),
+            path: parse_address(server)?.path().trim_matches('/').to_owned(),
             session,
             connection,
             outgoing,
             incoming: incoming.consume(),
             draining: Draining::default(),
-            closing: watch::Sender::new(false),
+            closing: watch::Sender::new(Life::Open),
             _drivers: drivers,
         })
     }
@@ -121,7 +110,7 @@ impl Client {
         // The server shows its holder nothing that a token does not cover: better told here than waited for.
         let token = self.config.token.as_ref().map(|Secret(token)| Grant::unverified(token));
         if let Some(Ok(grant)) = token
-            && !grant.view.covers(name)
+            && !grant.view.below(&self.path).covers(name)
         {
             return Err(Error::Forbidden { act: "view", name: name.to_owned() });
         }
@@ -192,10 +181,31 @@ impl Client {
     /// [`EndpointConfig::shutdown_timeout_ms`], and a second for the last acknowledgements.
     pub async fn close(&self) {
         self.draining.wait(self.config.shutdown_timeout()).await;
-        self.closing.send_replace(true);
+        self.closing.send_replace(Life::Closed);
         // Fails if the peer is gone or slower than a second: then there is nothing more to do.
         let _ = self.session.clone().close().await;
     }
+}
+
+/// A connection to `server` with a WebTransport session on it; what it says follows.
+pub(super) async fn dial(config: &EndpointConfig, server: &str) -> Result<(quinn::Connection, WebTransport)> {
+    config.validate()?;
+    let mut url = parse_address(server)?;
+    if let Some(Secret(token)) = &config.token {
+        url.query_pairs_mut().append_pair("jwt", token);
+    }
+    let no_answer = Error::NoAnswer { addr: server.to_owned(), timeout_ms: config.connect_timeout_ms };
+    let dial = async {
+        let connection = dial_any(config, server, &url).await?;
+        let transport = open(config, server, connection.clone(), url.clone()).await?;
+        Ok((connection, transport))
+    };
+    tokio::time::timeout(config.connect_timeout(), dial).await.unwrap_or(Err(no_answer))
+}
+
+/// The session's own handshake has failed.
+pub(super) fn incompatible(server: &str, error: &moq_net::Error) -> Error {
+    Error::Handshake { addr: server.to_owned(), reason: error.to_string() }
 }
 
 fn parse_address(server: &str) -> Result<Url> {
@@ -209,7 +219,8 @@ fn parse_address(server: &str) -> Result<Url> {
         return Err(bad("user and password are not used"));
     }
     // The default port is left out of the URL: ask for it in the text, it is more likely to be forgotten.
-    if url.port().is_none() && !text.trim_end_matches('/').ends_with(":443") {
+    let authority = text.split(['/', '?', '#']).nth(2).unwrap_or_default();
+    if url.port().is_none() && !authority.ends_with(":443") {
         return Err(bad("the port is missing"));
     }
     Ok(url)

@@ -7,6 +7,11 @@
 //! sessions are served from. So a viewer cannot reach a sender's broadcast, its patches included, by any name,
 //! and the direction alone decides: no roles, no path prefixes, and one session may publish and subscribe.
 //!
+//! # Relays
+//! To an unmodified `moq-relay` a server is a client: [`Server::publish_to`] lets the relay read the origin that viewers
+//! are served from, so that what it cannot give to a viewer it cannot give to a relay; [`Server::take_from`] reads what
+//! senders have published to a relay, at a path that viewers have no token for.
+//!
 //! # Names
 //! On the wire a broadcast is `NAME/INSTANCE`, the instance being the time of its making. moq-net splices
 //! broadcasts of equal path into one, which is right for the replicas of a relay and wrong for a camera that was
@@ -19,19 +24,36 @@
 mod client;
 mod gate;
 mod handshake;
+mod owners;
 mod publish;
+mod relay;
 mod server;
 mod subscribe;
+#[cfg(feature = "test-link")]
+mod test_relay;
 
 pub use client::{Client, Stats};
 pub use gate::ServerStats;
 pub use publish::{Publisher, TrackWriter};
+pub use relay::Relayed;
 pub use server::{Server, Viewers};
 pub use subscribe::{Subscription, TrackReader};
+#[cfg(feature = "test-link")]
+pub use test_relay::TestRelay;
 
 use crate::{EndpointConfig, Error, Result};
 use moq_net::{SessionError, cache, origin};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Whether what a subscription reads from is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// This end was closed.
+    Closed,
+    /// Another server has the stream now.
+    Reassigned,
+}
 
 /// Most bytes in a group: moq-net aborts a group that grows further.
 pub(crate) const GROUP_BYTES_MAX: u64 = moq_net::group::MAX_CACHE_BYTES;

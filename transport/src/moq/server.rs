@@ -1,19 +1,20 @@
 //! The listening end.
 
 use super::{
-    CODE_EXPIRED, CODE_FORBIDDEN, CODE_FULL, CODE_REPLACED, Publisher, Subscription,
+    CODE_EXPIRED, CODE_FORBIDDEN, CODE_FULL, Life, Publisher, Subscription,
     gate::{Counts, Gate, Place, Refusal, ServerStats, patterns},
     handshake::{Failed, TOO_SLOW, deny, handshake},
     new_origin,
+    owners::Owners,
     publish::Draining,
     split_path,
 };
 use crate::{EndpointConfig, Error, Result, Track, config::Certificate, quic, token::Grant};
 use moq_net::{origin, stats, time};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -35,21 +36,22 @@ pub struct Server {
     /// TLS as it was at the start.
     crypto: Arc<dyn quinn::crypto::ServerConfig>,
     incoming: AsyncMutex<mpsc::Receiver<Subscription>>,
-    closing: watch::Sender<bool>,
+    /// For what comes from relays; the accept task has those that keep the channel open.
+    announcing: mpsc::WeakSender<Subscription>,
+    closing: watch::Sender<Life>,
     /// The accept task, taken by `close`.
     accepting: AsyncMutex<JoinSet<()>>,
     _driver: JoinSet<()>,
 }
 
-struct Shared {
-    gate: Arc<Gate>,
+pub(super) struct Shared {
+    pub(super) gate: Arc<Gate>,
     /// Counts what each viewer gets of each broadcast.
     stats: stats::Registry,
     /// What viewers may read: only what the server itself published.
-    published: origin::Producer,
+    pub(super) published: origin::Producer,
     draining: Draining,
-    /// The session that owns each name.
-    owners: Mutex<HashMap<String, Owner>>,
+    pub(super) owners: Owners,
 }
 
 /// The viewers of one broadcast.
@@ -61,12 +63,6 @@ pub struct Viewers {
     pub bytes: u64,
     /// Groups that slow viewers left out so far.
     pub skipped_groups: u64,
-}
-
-struct Owner {
-    instance: u64,
-    session: moq_net::Session,
-    id: usize,
 }
 
 impl Server {
@@ -88,11 +84,12 @@ impl Server {
             stats: stats::Registry::new(stats::Config::new()),
             published,
             draining: Draining::default(),
-            owners: Mutex::default(),
+            owners: Owners::default(),
         });
-        let (closing, closed) = watch::channel(false);
+        let (closing, closed) = watch::channel(Life::Open);
         let (mut accepting, mut drivers) = (JoinSet::new(), JoinSet::new());
         drivers.spawn(async { drop(time::run(driver).await) });
+        let announcing = announced.downgrade();
         accepting.spawn(accept(shared.clone(), endpoint.clone(), announced, closed));
         tracing::info!(%local_addr, "listening");
         let incoming = AsyncMutex::new(incoming);
@@ -103,10 +100,20 @@ impl Server {
             certificate_hash,
             crypto,
             incoming,
+            announcing,
             closing,
             accepting: AsyncMutex::new(accepting),
             _driver: drivers,
         })
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// What [`incoming`](Self::incoming) gives; none when that has ended.
+    pub(super) fn announcing(&self) -> Option<mpsc::Sender<Subscription>> {
+        self.announcing.upgrade()
     }
 
     /// The address that the server listens on.
@@ -146,7 +153,7 @@ impl Server {
         let counts = &self.shared.gate.counts;
         ServerStats {
             sessions: self.shared.gate.taken(),
-            broadcasts: self.shared.owners().len() as u64,
+            broadcasts: self.shared.owners.count() as u64,
             opened: counts.opened.load(Ordering::Relaxed),
             refused_full: counts.refused_full.load(Ordering::Relaxed),
             refused_token: counts.refused_token.load(Ordering::Relaxed),
@@ -196,7 +203,7 @@ impl Server {
     pub async fn close(&self) {
         let timeout = self.shared.gate.config().shutdown_timeout();
         self.shared.draining.wait(timeout).await;
-        self.closing.send_replace(true);
+        self.closing.send_replace(Life::Closed);
         // The accept task ends when its sessions have; a session drains for at most a second.
         let _ = tokio::time::timeout(timeout, self.accepting.lock().await.join_next()).await;
         self.endpoint.close(quinn::VarInt::from_u32(0), b"server closed");
@@ -214,7 +221,7 @@ async fn accept(
     shared: Arc<Shared>,
     endpoint: quinn::Endpoint,
     announced: mpsc::Sender<Subscription>,
-    mut closing: watch::Receiver<bool>,
+    mut closing: watch::Receiver<Life>,
 ) {
     let mut sessions = JoinSet::new();
     loop {
@@ -252,7 +259,7 @@ async fn session(
     shared: Arc<Shared>,
     incoming: quinn::Incoming,
     announced: mpsc::Sender<Subscription>,
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Life>,
     place: Place,
 ) {
     let remote = incoming.remote_address();
@@ -310,12 +317,12 @@ async fn session(
         () = watched => {}
         _ = closing.changed() => drop(session.clone().close().await),
     }
-    shared.owners().retain(|_, owner| owner.id != id);
+    shared.owners.leave(id);
     drop((transport_driver, session, ingest, announced, place));
     // The origin ends the tracks of the session, and itself, once nothing can write into it.
     tokio::select! {
         _ = ingest_tail.join_next() => {}
-        _ = closing.wait_for(|closing| *closing) => {}
+        _ = closing.wait_for(|life| *life != Life::Open) => {}
     }
 }
 
@@ -331,40 +338,8 @@ async fn end_of(grant: &Grant) {
 
 impl Shared {
     /// Counts for one session.
-    fn egress(&self) -> stats::Session {
+    pub(super) fn egress(&self) -> stats::Session {
         self.stats.tier(stats::Tier::default()).session("")
-    }
-
-    fn owners(&self) -> MutexGuard<'_, HashMap<String, Owner>> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether one more broadcast called `name` keeps within the most that there may be.
-    fn has_room(&self, name: &str, broadcasts_max: u32) -> bool {
-        let owners = self.owners();
-        owners.contains_key(name) || owners.len() < broadcasts_max as usize
-    }
-
-    /// Makes `session` the owner of `name`, and closes the session that was. `false` if a newer one has it.
-    fn own(&self, name: &str, instance: u64, session: &moq_net::Session, id: usize) -> bool {
-        let mut owners = self.owners();
-        if let Some(owner) = owners.get(name)
-            && owner.id != id
-        {
-            tracing::warn!(name, "broadcast taken over by a newer session");
-            owner.session.abort(moq_net::Error::App(CODE_REPLACED));
-        } else if owners.get(name).is_some_and(|owner| owner.instance > instance) {
-            return false;
-        }
-        owners.insert(name.to_owned(), Owner { instance, session: session.clone(), id });
-        true
-    }
-
-    fn disown(&self, name: &str, instance: u64, id: usize) {
-        let mut owners = self.owners();
-        if owners.get(name).is_some_and(|owner| owner.id == id && owner.instance == instance) {
-            owners.remove(name);
-        }
     }
 }
 
@@ -373,7 +348,7 @@ async fn watch_announcements(
     shared: &Shared,
     ingest: &origin::Consumer,
     incoming: &mpsc::Sender<Subscription>,
-    closing: &watch::Receiver<bool>,
+    closing: &watch::Receiver<Life>,
     session: &moq_net::Session,
     id: usize,
     grant: &Grant,
@@ -388,7 +363,7 @@ async fn watch_announcements(
         };
         if !update.kind.is_active() {
             live.remove(&path);
-            shared.disown(name, instance, id);
+            shared.owners.disown(name, instance, id);
             continue;
         }
         // A route that changed is announced again.
@@ -403,9 +378,9 @@ async fn watch_announcements(
         let config = shared.gate.config();
         let limits = config.limits;
         let Ok(broadcast) = ingest.request_broadcast(&*path).await else { continue };
-        let room = shared.has_room(name, limits.broadcasts_max)
+        let room = shared.owners.has_room(name, limits.broadcasts_max)
             && live.len() < limits.broadcasts_per_session_max as usize;
-        if room && !shared.own(name, instance, session, id) {
+        if room && !shared.owners.own(name, instance, Some(session), id) {
             continue;
         }
         let subscription = Subscription::new((name, instance), broadcast, &config, closing.clone());

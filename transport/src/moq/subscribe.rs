@@ -1,6 +1,6 @@
 //! Reading a broadcast.
 
-use super::{GROUP_MESSAGES_MAX, ended};
+use super::{GROUP_MESSAGES_MAX, Life, ended};
 use crate::{Delivery, EndpointConfig, Error, Message, Result, Track};
 use moq_net::{Error as MoqError, StreamError, broadcast, group, track};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -20,17 +20,17 @@ pub struct Subscription {
     instance: u64,
     broadcast: broadcast::Consumer,
     config: Arc<EndpointConfig>,
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Life>,
 }
 
 impl Subscription {
-    /// `closing` turns true, or loses its sender, when the endpoint is closed: moq-net would leave its readers
-    /// waiting for another route.
+    /// `closing` changes, or loses its sender, when the endpoint is closed: moq-net would leave its readers waiting for
+    /// another route.
     pub(super) fn new(
         (name, instance): (&str, u64),
         broadcast: broadcast::Consumer,
         config: &Arc<EndpointConfig>,
-        closing: watch::Receiver<bool>,
+        closing: watch::Receiver<Life>,
     ) -> Self {
         Self { name: name.to_owned(), instance, broadcast, config: config.clone(), closing }
     }
@@ -92,16 +92,18 @@ impl Subscription {
     }
 }
 
-async fn closed_here(closing: &mut watch::Receiver<bool>) -> Error {
-    // An error means that the endpoint was dropped without being closed.
-    let _ = closing.wait_for(|closing| *closing).await;
-    Error::Disconnected("this endpoint was closed".into())
+async fn closed_here(closing: &mut watch::Receiver<Life>) -> Error {
+    match closing.wait_for(|life| *life != Life::Open).await.as_deref() {
+        Ok(Life::Reassigned) => Error::Reassigned,
+        // An error means that the endpoint was dropped without being closed.
+        Ok(_) | Err(_) => Error::Disconnected("this endpoint was closed".into()),
+    }
 }
 
 /// Reads one track; see [`Delivery`].
 pub struct TrackReader {
     messages: Messages,
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Life>,
 }
 
 impl TrackReader {
