@@ -25,6 +25,7 @@ use hone_transport::catalog::Catalog;
 use hone_transport::pacer::{self, Pacer};
 
 use crate::camera::{PATCH_QUALITY, cut};
+use crate::dial::Dialer;
 use crate::patch::Purpose;
 use crate::scene::Scenes;
 use crate::sender::{PATCHES_PER_LEARN, Plan, Rate, Sent};
@@ -69,6 +70,32 @@ impl Drop for Main {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
+}
+
+/// Sends a camera's small stream as it is, with patches of its main stream, until `stop` is set.
+///
+/// # Errors
+/// What the camera or the connection say.
+pub async fn relay(
+    sub: rtsp::Config,
+    main: rtsp::Config,
+    scale: u32,
+    dialer: Dialer,
+    name: String,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
+    let ingest = tokio::task::spawn_blocking(move || Ingest::open(sub, main, scale)).await??;
+    let client = dialer.connect().await?;
+    let mut uplink = Uplink::new(client, Some(dialer), &name, &ingest.catalog())?;
+    let plan = ingest.plan();
+    tracing::info!(stream = name, lr = ?plan.lr, hr = ?plan.hr, patch_kbps = plan.patch_kbps, "relaying");
+    let (uplink, sent) = tokio::task::spawn_blocking(move || {
+        let sent = ingest.run(&mut uplink, &stop);
+        (uplink, sent)
+    })
+    .await?;
+    uplink.close().await;
+    sent.map(|_| ())
 }
 
 impl Ingest {

@@ -12,6 +12,7 @@ use hone_media::rtsp::{self, Address, Credentials};
 use hone_media::source::{
     Ahead, Looped, Mp4Source, Pattern, RtspSource, Source, Thinned, WhenFull, Y4mSource,
 };
+use serde::Deserialize;
 
 use crate::mask::{Mask, Masked};
 
@@ -131,7 +132,8 @@ pub struct CameraOptions {
 }
 
 /// How a camera's packets travel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// In the RTSP connection: nothing is lost.
     #[default]

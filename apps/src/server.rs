@@ -1,5 +1,6 @@
 //! Relays each stream untouched, trains on its patches and publishes the weights beside it.
 
+pub mod cameras;
 pub mod http;
 mod leg;
 mod lesson;

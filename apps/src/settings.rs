@@ -22,6 +22,8 @@ pub struct Server {
     pub operation: Operation,
     /// For more viewers than one machine serves.
     pub relay: server::relay::Relay,
+    /// Cameras that the server looks after itself.
+    pub cameras: Vec<server::cameras::Camera>,
 }
 
 /// What helps to run a server.

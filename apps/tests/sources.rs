@@ -40,8 +40,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more settings of the server.
+    fn with(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("server.toml"), SETTINGS).unwrap();
+        std::fs::write(folder.path().join("server.toml"), format!("{SETTINGS}{settings}")).unwrap();
         let mut server = Process::start(folder.path(), "server", SERVER, &["--config", "server.toml"]);
         let address = server.line("listening on ");
         let hash = server.line("certificate for development, pin it: ");
@@ -174,4 +179,31 @@ fn a_cameras_small_stream_is_relayed_and_learned_from_its_main_stream() {
     assert!(number("patches=") >= 6 && number("paired: ") >= 3, "{last}");
     assert_eq!(number("unlike: "), 0, "{last}");
     assert!(!server.contains("patch refused"), "{server}");
+}
+
+#[test]
+fn a_camera_needs_no_sender_beside_the_server() {
+    if !have_camera() {
+        return;
+    }
+    let camera = Camera::start(&["--twin", "640,360,320,180,15"]);
+    let mut stage = Stage::with(&format!(
+        "[[cameras]]\nname = \"cam\"\nmain = \"rtsp://127.0.0.1:{0}/main\"\nsub = \"rtsp://127.0.0.1:{0}/sub\"\n\
+         [[cameras]]\nname = \"gone\"\nmain = \"rtsp://127.0.0.1:1/\"\nsub = \"rtsp://127.0.0.1:1/\"\n",
+        camera.port
+    ));
+    stage.viewer.logged("stream found", MOMENT);
+    std::thread::sleep(Duration::from_secs(8));
+    // Its cameras end with the server, and the viewers with them.
+    stage.server.interrupt();
+    assert_eq!(stage.server.end(MOMENT), 0, "{}", stage.server.stderr());
+    stage.viewer.end_cleanly(MOMENT);
+    let log = stage.server.stderr();
+    assert!(log.contains("camera lost, tried again soon camera=\"gone\""), "{log}");
+    let last = log.lines().rfind(|line| line.contains("stream ended") && line.contains("counts"));
+    let last = last.unwrap_or_else(|| panic!("{log}"));
+    assert!(!last.contains("patches=0 ") && !log.contains("patch refused"), "{last}");
+    let (size, times) = common::read(&stage.path().join("lr.mp4"));
+    assert_eq!(size, (320, 180));
+    beat(&times, 66_667);
 }

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail};
 use clap::Parser;
 use hone_apps::cli;
 use hone_apps::dial::Dialer;
-use hone_apps::ingest::Ingest;
+use hone_apps::ingest;
 use hone_apps::input::{self, Input};
 use hone_apps::sender::{self, AsItComes, GOP_S, Pace, Plan, Rate, RealTime};
 use hone_apps::settings::Client as Settings;
@@ -97,7 +95,7 @@ fn main() -> ExitCode {
             };
             let (sub, main) = (cli.source.camera.config(sub)?, cli.source.camera.config(main)?);
             let sub = rtsp::Config { audio: !cli.source.no_audio, ..sub };
-            return relay(sub, main, cli.scale, dialer, cli.name, stop).await;
+            return ingest::relay(sub, main, cli.scale, dialer, cli.name, stop).await;
         }
         let mut source = cli.source.open(&stop)?;
         let rate = match (cli.video_kbps, cli.uplink_kbps) {
@@ -130,27 +128,4 @@ fn main() -> ExitCode {
         uplink.close().await;
         sent.map(|_| ())
     })
-}
-
-/// Sends a camera's small stream as it is, with patches of its main stream.
-async fn relay(
-    sub: rtsp::Config,
-    main: rtsp::Config,
-    scale: u32,
-    dialer: Dialer,
-    name: String,
-    stop: Arc<AtomicBool>,
-) -> Result<()> {
-    let ingest = tokio::task::spawn_blocking(move || Ingest::open(sub, main, scale)).await??;
-    let client = dialer.connect().await?;
-    let mut uplink = Uplink::new(client, Some(dialer), &name, &ingest.catalog())?;
-    let plan = ingest.plan();
-    tracing::info!(stream = name, lr = ?plan.lr, hr = ?plan.hr, patch_kbps = plan.patch_kbps, "relaying");
-    let (uplink, sent) = tokio::task::spawn_blocking(move || {
-        let sent = ingest.run(&mut uplink, &stop);
-        (uplink, sent)
-    })
-    .await?;
-    uplink.close().await;
-    sent.map(|_| ())
 }

@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use hone_apps::cli::{self, LogFormat};
 use hone_apps::server::http::{Http, Page, Request};
 use hone_apps::server::models::Models;
-use hone_apps::server::{self, Setup, Unwatched};
+use hone_apps::server::{self, Setup, Unwatched, cameras};
 use hone_apps::settings::Server as Settings;
 use hone_transport::config::{Certificate, Trust};
 use hone_transport::{Server, hex};
@@ -134,9 +134,10 @@ fn main() -> ExitCode {
         if endpoint.token_key.is_none() && !endpoint.bind.ip().is_loopback() {
             tracing::warn!("no token key: whoever reaches this server may publish and view");
         }
-        let served = server::run(server.clone(), setup.clone(), Arc::new(Unwatched), stop);
+        let served = server::run(server.clone(), setup.clone(), Arc::new(Unwatched), stop.clone());
+        let cameras = cameras::run(&settings.cameras, &server, endpoint, &stop);
         tokio::select! {
-            served = served => served,
+            served = async { tokio::try_join!(served, cameras) } => served.map(|_| ()),
             failed = settings.relay.run(&server, endpoint) => failed,
             never = reload(&cli, &server, &setup) => never,
         }
