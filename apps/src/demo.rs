@@ -83,7 +83,7 @@ fn open(options: &Options) -> Result<AnySource> {
 pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     let mut source = open(&options)?;
     let info = *source.info();
-    let plan = Plan::new(&info, options.scale, options.lr_height, options.rate)?;
+    let plan = Plan::new(&info, options.scale, options.lr_height, options.rate)?.steady();
     let arch = options.learn.arch(options.scale as u8)?;
     // Refuses a backend that is not there before anything runs.
     let trainer_name = options.learn.trainer(arch)?.backend().to_owned();

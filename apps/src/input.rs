@@ -13,6 +13,8 @@ use hone_media::source::{
     Ahead, Looped, Mp4Source, Pattern, RtspSource, Source, Thinned, WhenFull, Y4mSource,
 };
 
+use crate::mask::{Mask, Masked};
+
 /// A source's name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -102,6 +104,9 @@ pub struct Options {
     /// Send at most so many frames a second: one in 2, one in 3 ... of the source's, each at its own time.
     #[arg(long, value_name = "FPS", value_parser = rate)]
     pub fps: Option<f64>,
+    /// A privacy mask, in pixels of the source: black in all that is sent. May be given several times.
+    #[arg(long, value_name = "WIDTHxHEIGHT+X+Y")]
+    pub mask: Vec<Mask>,
     /// Leave out the source's audio. Without this, AAC and Opus of files and AAC of cameras are sent as they are.
     #[arg(long)]
     pub no_audio: bool,
@@ -208,9 +213,13 @@ impl Options {
                 self.file(move || Mp4Source::open_at(&path, start_us))?
             }
         };
-        Ok(match self.fps {
+        let source = match self.fps {
             Some(fps) => Box::new(Thinned::new(source, fps)),
             None => source,
+        };
+        Ok(match self.mask.is_empty() {
+            true => source,
+            false => Box::new(Masked::new(source, self.mask.clone())),
         })
     }
 
@@ -261,6 +270,7 @@ mod tests {
             repeat: false,
             start: 0.0,
             fps: None,
+            mask: vec![],
             no_audio: false,
             camera,
         }
@@ -325,6 +335,19 @@ mod tests {
         let none = CameraOptions { rtsp_password_file: Some(folder.path().join("none")), ..camera };
         let error = format!("{:#}", none.config(&"rtsp://cam/1".parse().unwrap()).unwrap_err());
         assert!(error.contains("cannot read") && error.contains("none"), "{error}");
+    }
+
+    #[test]
+    fn a_masked_source_is_black_there() {
+        let mask = vec!["32x48+0+0".parse().unwrap(), "8x8+56+40".parse().unwrap()];
+        let options = Options { mask, ..options("test:64x48@30") };
+        let mut source = options.open(&Arc::default()).unwrap();
+        for _ in 0..3 {
+            let frame = source.next_frame().unwrap().unwrap();
+            let black = frame.image.y().iter().filter(|&&v| v == 16).count();
+            assert!((32 * 48 + 8 * 8..64 * 48).contains(&black), "{black} pixels");
+            assert!(frame.image.y().chunks(64).all(|row| row[..32].iter().all(|&v| v == 16)));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod dial;
 pub mod ingest;
 pub mod input;
 pub mod learner;
+pub mod mask;
 pub mod page;
 pub mod patch;
 pub mod picture;

@@ -1,5 +1,7 @@
 //! Moves a source's frames to a server: video and audio at their own pace, patches where the link has room.
 
+mod budget;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,24 +12,26 @@ use hone_media::frame::{Frame, I420};
 use hone_media::scale::downscale;
 use hone_media::source::{Info, Item, Source};
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
-use hone_transport::pacer::{self, Pacer};
 
+use self::budget::Budget;
 use crate::camera::{self, Camera};
 use crate::patch::Purpose;
 use crate::uplink::{Link, Uplink};
 
 /// Share of the uplink that patches take where the total is given. Patches are paid in video bits: few, then.
 const PATCH_SHARE: f64 = 0.07;
-/// Seconds' worth of patches that may go out at once in the beginning, when each is worth most.
-const PATCH_START_S: f64 = 2.0;
 /// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
 /// up with, not how long it waits.
 pub const GOP_S: f64 = 4.0;
 /// One patch in so many is to learn from, the others are to judge by: they are smaller, and many are needed for a
 /// verdict.
 pub(crate) const PATCHES_PER_LEARN: u64 = 3;
-/// Patches leave at most so many times faster than their share: a large one must not crowd the video out.
-const PATCH_BURST: f64 = 4.0;
+/// What a link of unknown capacity is given first, kbit/s,
+const AUTO_START_KBPS: f64 = 600.0;
+/// and the most that it is given, in bits for a pixel of the small stream: more is not worth having.
+const AUTO_BITS_PER_PIXEL_MAX: f64 = 0.25;
+/// An uplink that gives way falls to this share of what it was given at most: below, there is no picture left.
+const GIVE_WAY_MAX: f64 = 0.1;
 
 /// The uplink's budget.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +40,8 @@ pub enum Rate {
     Total(f64),
     /// Video alone, kbit/s; patches come on top in the same proportion, and audio.
     Video(f64),
+    /// Video and patches together, as much as the link has room for beside audio.
+    Auto,
 }
 
 /// The least that video and patches need, kbit/s.
@@ -49,11 +55,11 @@ impl Rate {
     pub fn beside_audio(self, kbps: f64) -> Result<Self> {
         match self {
             Self::Total(total) if total - kbps < PICTURES_KBPS_MIN => bail!(
-                "--total-kbps {total:.0} leaves too little beside the source's audio of {kbps:.0} kbit/s: give more, or \
+                "--uplink-kbps {total:.0} leaves too little beside the source's audio of {kbps:.0} kbit/s: give more, or \
                  leave the audio out with --no-audio"
             ),
             Self::Total(total) => Ok(Self::Total(total - kbps)),
-            Self::Video(video) => Ok(Self::Video(video)),
+            Self::Video(_) | Self::Auto => Ok(self),
         }
     }
 }
@@ -75,6 +81,8 @@ pub struct Plan {
     pub patch_kbps: f64,
     /// Audio, kbit/s, as far as it is known; zero until it is set.
     pub audio_kbps: f64,
+    /// Least and most that both together may come to where the link asks for it, kbit/s.
+    pub total_kbps_range: (f64, f64),
     /// Colour tags of the source.
     pub colour: hone_media::frame::Colour,
     /// Seconds between keyframes.
@@ -107,9 +115,11 @@ impl Plan {
         if width < 16 {
             bail!("a {}x{} source is too narrow for scale {scale}", info.width, info.height);
         }
-        let (video_kbps, patch_kbps) = match rate {
-            Rate::Total(total) => (total * (1.0 - PATCH_SHARE), total * PATCH_SHARE),
-            Rate::Video(video) => (video, video * PATCH_SHARE / (1.0 - PATCH_SHARE)),
+        let auto_max = f64::from(width * height) * info.fps * AUTO_BITS_PER_PIXEL_MAX / 1e3;
+        let (total, most) = match rate {
+            Rate::Total(total) => (total, total),
+            Rate::Video(video) => (video / (1.0 - PATCH_SHARE), video / (1.0 - PATCH_SHARE)),
+            Rate::Auto => (AUTO_START_KBPS.min(auto_max), auto_max),
         };
         let hr = (width * scale, height * scale);
         Ok(Self {
@@ -117,12 +127,26 @@ impl Plan {
             lr: (width, height),
             hr,
             fps: info.fps,
-            video_kbps,
-            patch_kbps,
+            video_kbps: total * (1.0 - PATCH_SHARE),
+            patch_kbps: total * PATCH_SHARE,
             audio_kbps: 0.0,
+            total_kbps_range: (GIVE_WAY_MAX * total, most),
             colour: info.colour,
             keyframe_interval_s: GOP_S,
         })
+    }
+
+    /// The same with an uplink that never gives way: for links that are not in question.
+    #[must_use]
+    pub fn steady(self) -> Self {
+        let total = self.video_kbps + self.patch_kbps;
+        Self { total_kbps_range: (total, total), ..self }
+    }
+
+    /// The same without patches: their share is the video's.
+    #[must_use]
+    pub fn without_patches(self) -> Self {
+        Self { video_kbps: self.video_kbps + self.patch_kbps, patch_kbps: 0.0, ..self }
     }
 
     /// Settings of an encoder for a picture of this size at this rate, keyframes as the stream has them.
@@ -142,7 +166,9 @@ impl Plan {
             coded_width: self.lr.0,
             coded_height: self.lr.1,
             framerate: Some(self.fps),
-            bitrate: Some((self.video_kbps * 1e3) as u64),
+            // An uplink of unknown capacity promises nothing.
+            bitrate: (self.total_kbps_range.1 <= self.video_kbps + self.patch_kbps)
+                .then_some((self.video_kbps * 1e3) as u64),
             container: catalog::Container::default(),
         };
         let hone = Hone {
@@ -274,13 +300,8 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
         seed: 1,
     })?;
     let start = Instant::now();
-    let rate = |patches: f64| (plan.video_kbps + plan.audio_kbps + patches * plan.patch_kbps) * 125.0;
-    let rates = pacer::Config { rate_start: rate(1.0), rate_max: rate(PATCH_BURST), ..Default::default() };
-    let new_pacer = |now| Pacer::new(now, rates);
-    let mut pacer = new_pacer(Duration::ZERO);
+    let mut budget = Budget::new(plan);
     let mut sent = Sent::default();
-    // Patches are paid out of media time, so that a slowed clock sends no more of them.
-    let (mut credit_bytes, mut last_pts_us) = (PATCH_START_S * plan.patch_kbps * 125.0, None);
     while let Some(item) = source.next()? {
         let frame = match item {
             Item::Frame(frame) => frame,
@@ -290,7 +311,7 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
                     break;
                 }
                 if uplink.link()? != Link::Down {
-                    pacer.spend_on_video(packet.data.len() as u64);
+                    budget.audio(packet.data.len() as u64);
                     sent.audio_bytes += packet.data.len() as u64;
                     uplink.audio(packet)?;
                 }
@@ -303,29 +324,25 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
         let link = uplink.link()?;
         if link == Link::Down {
             sent.passed_by += 1;
-            last_pts_us = Some(frame.pts_us);
+            budget.passed_by(frame.pts_us);
             continue;
         }
-        let now = start.elapsed();
         if link == Link::Fresh {
-            pacer = new_pacer(now);
+            budget.on_new_link(start.elapsed());
+        } else if let Some(stats) = uplink.stats() {
+            budget.on_link(start.elapsed(), &stats, uplink.written());
+        }
+        if let Some(kbps) = budget.new_video_kbps() {
+            camera.set_bitrate_kbps(kbps)?;
         }
         let frame = fit(frame, plan.hr, plan.scale).context("the source changed its size")?;
         pace.captured(&frame);
         let packet = camera.frame(&frame, link == Link::Fresh)?;
         sent.frames += 1;
         sent.video_bytes += packet.data.len() as u64;
-        pacer.spend_on_video(packet.data.len() as u64);
+        budget.video(packet.pts_us, packet.data.len() as u64);
         uplink.video(packet)?;
-
-        let since_us =
-            last_pts_us.replace(frame.pts_us).map_or(0, |last| frame.pts_us - last).clamp(0, 1_000_000);
-        credit_bytes += plan.patch_kbps * 125.0 * since_us as f64 / 1e6;
-        if let Some(stats) = uplink.stats() {
-            pacer.on_sent(now, uplink.written(), stats.bytes_sent);
-            pacer.on_rtt(now, stats.rtt, stats.min_rtt);
-        }
-        while camera.settled() && credit_bytes > 0.0 && pacer.budget(start.elapsed()) > 0 {
+        while camera.settled() && budget.allows_patch(start.elapsed()) {
             let Some((pts_us, message)) =
                 camera.patch(if sent.patches.is_multiple_of(PATCHES_PER_LEARN) {
                     Purpose::Learn
@@ -335,11 +352,9 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
             else {
                 break;
             };
-            let bytes = message.len() as u64;
-            pacer.spend(bytes);
-            credit_bytes -= bytes as f64;
+            budget.patch(message.len() as u64);
             sent.patches += 1;
-            sent.patch_bytes += bytes;
+            sent.patch_bytes += message.len() as u64;
             uplink.patch(pts_us, message)?;
         }
         tracing::trace!(
@@ -393,7 +408,7 @@ mod tests {
         assert_eq!(Rate::Total(600.0).beside_audio(64.0).unwrap(), Rate::Total(536.0));
         assert_eq!(Rate::Video(600.0).beside_audio(64.0).unwrap(), Rate::Video(600.0));
         let error = Rate::Total(80.0).beside_audio(64.0).unwrap_err().to_string();
-        assert!(error.contains("--total-kbps 80") && error.contains("--no-audio"), "{error}");
+        assert!(error.contains("--uplink-kbps 80") && error.contains("--no-audio"), "{error}");
     }
 
     #[test]

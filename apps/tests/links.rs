@@ -4,7 +4,7 @@
 #[path = "common/live.rs"]
 mod live;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hone_apps::viewer::State;
 use hone_transport::link;
@@ -73,4 +73,49 @@ async fn another_address_interrupts_nothing() {
     let ended = rig.end().await;
     one_stream(&seen.lock().unwrap());
     assert_eq!(ended.sent.passed_by, 0, "the camera has dialled again");
+}
+
+/// What the viewer gets in the next 3 s.
+async fn video_kbps(rig: &Rig) -> f64 {
+    rig.monitor.sample(Instant::now());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    rig.monitor.sample(Instant::now()).video_kbps
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn video_gives_way_to_a_link_that_becomes_thin_and_takes_what_it_offers_again() {
+    let link = link::Config { rate_bps: 2e6, ..some_milliseconds() };
+    let rig = Rig::start((640, 384), 900.0, link).await;
+    let frames = |rig: &Rig, more: usize| {
+        let seen = rig.seen.lock().unwrap().frames.len();
+        move |now: &live::Seen| now.frames.len() >= seen + more
+    };
+    // How long ago the newest frame was due, against the first ones: a queue makes it old.
+    let age = |rig: &Rig| {
+        let frames = &rig.seen.lock().unwrap().frames;
+        let aged = |(at, pts_us, _): &(Instant, i64, u64)| {
+            at.duration_since(frames[0].0).as_secs_f64() - (pts_us - frames[0].1) as f64 / 1e6
+        };
+        let youngest = frames.iter().map(aged).fold(f64::INFINITY, f64::min);
+        frames.iter().rev().take(30).map(|frame| aged(frame) - youngest).fold(0.0, f64::max)
+    };
+    rig.until("6 s of video", Duration::from_secs(60), frames(&rig, 180)).await;
+    rig.up.set_rate_bps(300e3);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    // Its queue alone holds 1.3 s of video, and at the old rate would never be empty again.
+    rig.until("2 s of video", Duration::from_secs(20), frames(&rig, 60)).await;
+    let thin = age(&rig);
+    let kbps = rig.monitor.stats().video_kbps;
+    assert!(thin < 0.8, "video is {thin} s old");
+    assert!(kbps < 400.0, "{kbps} kbit/s through 300");
+    rig.up.set_rate_bps(2e6);
+    let mut risen = 0.0;
+    for _ in 0..20 {
+        risen = video_kbps(&rig).await;
+        if risen > 500.0 {
+            break;
+        }
+    }
+    assert!(risen > 500.0, "{risen} kbit/s through 2,000, a minute after it was thin");
+    rig.end().await;
 }

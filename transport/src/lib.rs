@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Payloads are opaque bytes: this crate never parses video, audio or weights. [`catalog`] alone has a meaning here.
-//! [`pacer`] is pure arithmetic without sockets or clock.
+//! [`pacer`] and [`link_rate`] are pure arithmetic without sockets or clock.
 #![warn(clippy::cast_possible_truncation)]
 
 pub mod catalog;
@@ -21,6 +21,7 @@ mod congestion;
 mod error;
 #[cfg(feature = "test-link")]
 pub mod link;
+pub mod link_rate;
 mod moq;
 pub mod pacer;
 mod quic;

@@ -3,7 +3,7 @@
 //! It stands between clients and a server on loopback: dial [`Link::addr`] instead of the server. Each client has a
 //! socket of its own behind the link, as behind a NAT; all share the link's rate and queue. The losses and jitters are
 //! drawn from the seed, packet by packet, so that a run differs from the next only by the scheduling of the machine.
-//! [`Link::cut`] makes an outage, [`Link::rebind`] gives every client another address, as a NAT does that forgot.
+//! [`Link::cut`] makes an outage, [`Link::set_rate_bps`] a cell with more or fewer users, [`Link::rebind`] gives every client another address, as a NAT does that forgot.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -70,6 +70,8 @@ struct Shared {
     /// What each client's packets leave from, and the task that reads the answers.
     clients: Mutex<HashMap<SocketAddr, (Arc<UdpSocket>, AbortHandle)>>,
     cut: AtomicBool,
+    /// Bits of the rate, an `f64`.
+    rate_bps: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -86,6 +88,7 @@ impl Link {
             near,
             clients: Mutex::default(),
             cut: AtomicBool::new(false),
+            rate_bps: AtomicU64::new(config.rate_bps.to_bits()),
             dropped: AtomicU64::new(0),
         });
         let (up, up_queue) = mpsc::channel(CARD_MAX);
@@ -110,6 +113,11 @@ impl Link {
     /// From now on nothing passes, or all does again. What is under way arrives.
     pub fn cut(&self, cut: bool) {
         self.shared.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// The bottleneck's rate from now on, bit/s; 0 is no bottleneck.
+    pub fn set_rate_bps(&self, rate_bps: f64) {
+        self.shared.rate_bps.store(rate_bps.to_bits(), Ordering::Relaxed);
     }
 
     /// The server sees every client at another address from now on; what it sends to the old ones is lost.
@@ -209,10 +217,10 @@ impl Direction {
         // Both are drawn for every packet, so that the n-th packet has the same luck under every load.
         let (loss, jitter) = (self.uniform(), self.uniform());
         let now = Instant::now();
-        let Config { rate_bps, queue_bytes, .. } = self.config;
+        let rate_bps = f64::from_bits(self.shared.rate_bps.load(Ordering::Relaxed));
         let backlog = (self.free_at.saturating_duration_since(now)).as_secs_f64() * rate_bps / 8.0;
         let cut = self.shared.cut.load(Ordering::Relaxed);
-        if cut || loss < self.config.loss || backlog > queue_bytes {
+        if cut || loss < self.config.loss || backlog > self.config.queue_bytes {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }

@@ -131,7 +131,8 @@ impl Pacer {
         self.stuck_since = (self.backlog >= BACKLOG_BYTES).then(|| self.stuck_since.unwrap_or(now));
     }
 
-    fn behind(&self, now: Duration) -> bool {
+    /// Whether what was written has not left for longer than [`BACKLOG_AGE`].
+    pub fn behind(&self, now: Duration) -> bool {
         self.stuck_since.is_some_and(|since| now.saturating_sub(since) > BACKLOG_AGE)
     }
 

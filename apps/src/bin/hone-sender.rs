@@ -23,7 +23,7 @@ use hone_media::rtsp::{self, Address};
     version,
     after_help = "Examples:\n  \
     hone-sender --server 192.168.1.10:4443 --pin HASH --name cam --input clip.mp4\n  \
-    hone-sender --server hone.example:4443 --name cam --input clip.mp4 --loop --scale 3 --total-kbps 600\n  \
+    hone-sender --server hone.example:4443 --name cam --input clip.mp4 --loop --scale 3 --uplink-kbps auto\n  \
     hone-sender --server hone.example:4443 --name cam --input test:1280x720@30\n  \
     hone-sender --server hone.example:4443 --name cam --input rtsp://USER:PASSWORD@10.0.0.7/main\n  \
     hone-sender --server hone.example:4443 --name cam --input rtsp://10.0.0.7/main --sub-stream rtsp://10.0.0.7/sub\n  \
@@ -45,7 +45,7 @@ struct Cli {
     #[command(flatten)]
     source: input::Options,
     /// A camera's small stream: it is sent as it is, its audio with it, and the one of --input, its main stream, only sampled for training.
-    #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "lr_height", "total_kbps", "video_kbps", "keyframe_interval"])]
+    #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "mask", "lr_height", "uplink_kbps", "video_kbps", "no_patches", "keyframe_interval"])]
     sub_stream: Option<Address>,
     /// Shown size over streamed size.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
@@ -53,18 +53,30 @@ struct Cli {
     /// Rows of the stream, even; the source's rows over the scale if left out.
     #[arg(long, value_name = "ROWS")]
     lr_height: Option<u32>,
-    /// Video, patches and audio together, kbit/s [default: 600].
-    #[arg(long, value_name = "KBPS", conflicts_with = "video_kbps", value_parser = clap::value_parser!(u32).range(20..=100_000))]
-    total_kbps: Option<u32>,
+    /// What the uplink may carry, video, patches and audio together: kbit/s, or `auto` for as much as it has room for. Where it
+    /// has less room, video and patches give way [default: 600].
+    #[arg(long, visible_alias = "total-kbps", value_name = "KBPS|auto", conflicts_with = "video_kbps", value_parser = uplink)]
+    uplink_kbps: Option<Rate>,
     /// Video alone, kbit/s; patches and audio come on top.
     #[arg(long, visible_alias = "bitrate", value_name = "KBPS", value_parser = clap::value_parser!(u32).range(20..=100_000))]
     video_kbps: Option<u32>,
+    /// Send no training patches: full-resolution pictures never leave this machine, and the server learns nothing new.
+    #[arg(long)]
+    no_patches: bool,
     /// Seconds between keyframes: a late viewer has to catch up by as much, each keyframe costs as much as many frames.
     #[arg(long, value_name = "SECONDS", default_value_t = GOP_S, value_parser = keyframe_interval)]
     keyframe_interval: f64,
     /// Settings; examples/sender.toml explains them.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+}
+
+fn uplink(text: &str) -> Result<Rate, String> {
+    let kbps = || text.parse::<u32>().ok().filter(|kbps| (20..=100_000).contains(kbps)).map(f64::from);
+    match text {
+        "auto" => Ok(Rate::Auto),
+        _ => kbps().map(Rate::Total).ok_or_else(|| "neither `auto` nor 20 to 100000 kbit/s".to_owned()),
+    }
 }
 
 fn keyframe_interval(text: &str) -> Result<f64, String> {
@@ -88,9 +100,9 @@ fn main() -> ExitCode {
             return relay(sub, main, cli.scale, dialer, cli.name, stop).await;
         }
         let mut source = cli.source.open(&stop)?;
-        let rate = match (cli.video_kbps, cli.total_kbps) {
+        let rate = match (cli.video_kbps, cli.uplink_kbps) {
             (Some(video), _) => Rate::Video(video.into()),
-            (None, total) => Rate::Total(total.unwrap_or(600).into()),
+            (None, rate) => rate.unwrap_or(Rate::Total(600.0)),
         };
         let info = *source.info();
         let audio = source.audio().filter(|_| !cli.source.no_audio).cloned();
@@ -98,6 +110,9 @@ fn main() -> ExitCode {
         let mut plan = Plan::new(&info, cli.scale, cli.lr_height, rate.beside_audio(audio_kbps)?)?;
         plan.audio_kbps = audio_kbps;
         plan.keyframe_interval_s = cli.keyframe_interval;
+        if cli.no_patches {
+            plan = plan.without_patches();
+        }
         let client = dialer.connect().await?;
         let catalog = plan.catalog().with_audio(audio.as_ref().map(sound::rendition));
         let mut uplink = Uplink::new(client, Some(dialer), &cli.name, &catalog)?;
