@@ -12,6 +12,9 @@ use tokio::time::Instant;
 /// A sender that was cut off is waited for so long. Its viewers stay, and what was learned does.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// How long audio may take to end after the video.
+const LAST_AUDIO: Duration = Duration::from_secs(1);
+
 /// What a sender sends.
 pub enum Input {
     /// An access unit.
@@ -100,7 +103,10 @@ impl Leg {
                 biased;
                 message = self.video.next() => match message? {
                     Some(message) => Input::Video(message),
-                    None => return Ok(()),
+                    None => {
+                        self.hand_on_last_audio(to).await;
+                        return Ok(());
+                    }
                 },
                 message = next(&mut self.audio) => match message {
                     Ok(Some(message)) => Input::Audio(message),
@@ -132,6 +138,21 @@ impl Leg {
             if to.send(input).await.is_err() {
                 return Ok(());
             }
+        }
+    }
+
+    /// What was sent beside the last picture, and is on its way.
+    async fn hand_on_last_audio(&mut self, to: &Sender<Input>) {
+        let Some(audio) = &mut self.audio else { return };
+        let last = async {
+            while let Ok(Some(message)) = audio.next().await {
+                if to.send(Input::Audio(message)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(LAST_AUDIO, last).await.is_err() {
+            tracing::debug!("the audio did not end with the video");
         }
     }
 }
