@@ -40,7 +40,7 @@ pub enum Rate {
     Total(f64),
     /// Video alone, kbit/s; patches come on top in the same proportion, and audio.
     Video(f64),
-    /// Video and patches together, as much as the link has room for.
+    /// Video and patches together, as much as the link has room for beside audio.
     Auto,
 }
 
@@ -55,7 +55,7 @@ impl Rate {
     pub fn beside_audio(self, kbps: f64) -> Result<Self> {
         match self {
             Self::Total(total) if total - kbps < PICTURES_KBPS_MIN => bail!(
-                "--total-kbps {total:.0} leaves too little beside the source's audio of {kbps:.0} kbit/s: give more, or \
+                "--uplink-kbps {total:.0} leaves too little beside the source's audio of {kbps:.0} kbit/s: give more, or \
                  leave the audio out with --no-audio"
             ),
             Self::Total(total) => Ok(Self::Total(total - kbps)),
@@ -79,10 +79,10 @@ pub struct Plan {
     pub video_kbps: f64,
     /// Patches, kbit/s.
     pub patch_kbps: f64,
-    /// Least and most that both together may come to where the link asks for it, kbit/s.
-    pub total_kbps_range: (f64, f64),
     /// Audio, kbit/s, as far as it is known; zero until it is set.
     pub audio_kbps: f64,
+    /// Least and most that both together may come to where the link asks for it, kbit/s.
+    pub total_kbps_range: (f64, f64),
     /// Colour tags of the source.
     pub colour: hone_media::frame::Colour,
     /// Seconds between keyframes.
@@ -129,8 +129,8 @@ impl Plan {
             fps: info.fps,
             video_kbps: total * (1.0 - PATCH_SHARE),
             patch_kbps: total * PATCH_SHARE,
-            total_kbps_range: (GIVE_WAY_MAX * total, most),
             audio_kbps: 0.0,
+            total_kbps_range: (GIVE_WAY_MAX * total, most),
             colour: info.colour,
             keyframe_interval_s: GOP_S,
         })
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(Rate::Total(600.0).beside_audio(64.0).unwrap(), Rate::Total(536.0));
         assert_eq!(Rate::Video(600.0).beside_audio(64.0).unwrap(), Rate::Video(600.0));
         let error = Rate::Total(80.0).beside_audio(64.0).unwrap_err().to_string();
-        assert!(error.contains("--total-kbps 80") && error.contains("--no-audio"), "{error}");
+        assert!(error.contains("--uplink-kbps 80") && error.contains("--no-audio"), "{error}");
     }
 
     #[test]

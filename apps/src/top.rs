@@ -160,6 +160,7 @@ fn table(url: &str, before: &Scrape, now: &Scrape) -> String {
             value(&format!("hone_trainer_state{{stream=\"{name}\",state=\"{state}\"}}")) == Some(1.0)
         });
         let input = track("video").zip(track("patches")).map(|(video, patches)| video + patches);
+        let input = input.map(|pictures| pictures + track("audio").unwrap_or(0.0));
         let share = rate(&of("hone_training_seconds_total"));
         let _ = writeln!(
             out,

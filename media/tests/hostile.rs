@@ -7,22 +7,27 @@ mod common;
 use std::sync::OnceLock;
 
 use common::{config, packets, record_config};
+use hone_media::audio;
 use hone_media::jpeg;
 use hone_media::record::Recorder;
 use hone_media::source::{Error, Mp4Error, Mp4Source, Source};
 use proptest::prelude::*;
 
-/// A good recording of 14 frames in two fragments.
+/// A good recording of 14 frames in two fragments, with audio.
 fn recording() -> &'static [u8] {
     static FILE: OnceLock<Vec<u8>> = OnceLock::new();
     FILE.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("good.mp4");
         let config = config(96, 64);
-        let mut recorder = Recorder::create(&path, record_config(&config)).unwrap();
-        packets(&config, (0..14).map(|i| i * 40_000))
-            .iter()
-            .for_each(|packet| recorder.write(packet).unwrap());
+        let recorder = Recorder::create(&path, record_config(&config)).unwrap();
+        let aac = audio::Config::new("mp4a.40.2", &[0x11, 0x90]).unwrap();
+        let mut recorder = recorder.with_audio(Some(aac));
+        for packet in packets(&config, (0..14).map(|i| i * 40_000)) {
+            recorder.write(&packet).unwrap();
+            let sound = audio::Packet { data: vec![0x21; 90], pts_us: packet.pts_us };
+            recorder.write_audio(&sound).unwrap();
+        }
         recorder.finish().unwrap();
         std::fs::read(path).unwrap()
     })
@@ -70,6 +75,33 @@ fn claims_are_checked_before_memory_is_taken() {
         matches!(stopped, Err(Error::Mp4 { source: Mp4Error::Damaged { name: "mdhd", .. }, .. })),
         "{stopped:?}"
     );
+}
+
+#[test]
+fn audio_that_lies_is_left_out_and_the_pictures_stay() {
+    let good = Mp4Source::from_bytes("good.mp4", recording().to_vec()).unwrap();
+    assert!(good.audio().is_some());
+    let last = |name: &[u8; 4]| recording().windows(4).rposition(|window| window == name).unwrap() + 4;
+    // An AudioSpecificConfig of no AAC, a length beyond the box, another descriptor, a timescale of zero, a packet of
+    // four gigabytes, more packets than there are, an entry of an unknown version.
+    for (name, at, bytes) in [
+        (b"esds", 26, &[0xff, 0xff][..]),
+        (b"esds", 5, &[0x7f]),
+        (b"esds", 4, &[9]),
+        (b"mdhd", 12, &[0; 4]),
+        (b"trun", 16, &[0xff; 4]),
+        (b"trun", 4, &[0xff; 4]),
+        (b"mp4a", 8, &[0, 9]),
+    ] {
+        let mut lie = recording().to_vec();
+        let start = last(name) + at;
+        assert!(name != b"esds" || at != 26 || lie[start..start + 2] == [0x11, 0x90]);
+        lie[start..start + bytes.len()].copy_from_slice(bytes);
+        let mut source = Mp4Source::from_bytes("lie.mp4", lie).unwrap();
+        assert!(source.audio().is_none(), "{name:?} {at}");
+        let frames = std::iter::from_fn(|| source.next_frame().unwrap()).count();
+        assert_eq!(frames, 14, "{name:?} {at}");
+    }
 }
 
 proptest! {

@@ -17,12 +17,11 @@ const BURST: f64 = 4.0;
 /// The encoder is told of a change from this share on.
 const CHANGE_MIN: f64 = 0.03;
 
-/// Splits one uplink between video and patches.
+/// Splits one uplink between video and patches. Audio never gives way: it is taken off first.
 pub(crate) struct Budget {
     total: LinkRate,
-    /// Audio does not give way.
     audio_kbps: f64,
-    /// Of what is left beside it, the patches' share.
+    /// Of the rest, the patches' share.
     patch_share: f64,
     pacer: Pacer,
     /// What the encoder aims at, kbit/s.
@@ -34,8 +33,9 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let (pictures_kbps, audio_kbps) = (plan.video_kbps + plan.patch_kbps, plan.audio_kbps);
+        let pictures_kbps = plan.video_kbps + plan.patch_kbps;
         let (least, most) = plan.total_kbps_range;
+        let audio_kbps = plan.audio_kbps;
         let mut budget = Self {
             total: LinkRate::new(pictures_kbps + audio_kbps, least + audio_kbps..=most + audio_kbps),
             audio_kbps,
@@ -54,18 +54,18 @@ impl Budget {
         Pacer::new(now, pacer::Config { rate_start, rate_max: self.rate_max(), ..pacer::Config::default() })
     }
 
-    /// What is left for video and patches.
+    /// What is left beside audio, kbit/s.
     fn pictures_kbps(&self) -> f64 {
         self.total.kbps() - self.audio_kbps
     }
 
-    fn patch_bytes_per_s(&self) -> f64 {
-        self.pictures_kbps() * self.patch_share * 125.0
+    /// The most that audio, video and a burst of patches may come to, bytes a second.
+    fn rate_max(&self) -> f64 {
+        (self.total.kbps() + self.pictures_kbps() * (BURST - 1.0) * self.patch_share) * 125.0
     }
 
-    /// The most that all may come to with a burst of patches, bytes a second.
-    fn rate_max(&self) -> f64 {
-        self.total.kbps() * 125.0 + (BURST - 1.0) * self.patch_bytes_per_s()
+    fn patch_bytes_per_s(&self) -> f64 {
+        self.pictures_kbps() * self.patch_share * 125.0
     }
 
     /// A frame came while there was no link.
@@ -107,11 +107,6 @@ impl Budget {
         Some((kbps.round() as u32).max(1))
     }
 
-    /// Books a packet of audio.
-    pub(crate) fn audio(&mut self, bytes: u64) {
-        self.pacer.spend_on_video(bytes);
-    }
-
     /// Books a frame of video.
     pub(crate) fn video(&mut self, pts_us: i64, bytes: u64) {
         self.pacer.spend_on_video(bytes);
@@ -119,6 +114,11 @@ impl Budget {
         let second = self.patch_bytes_per_s();
         self.credit_bytes += second * since_us.clamp(0, 1_000_000) as f64 / 1e6;
         self.credit_bytes = self.credit_bytes.min(CREDIT_MAX_S * second);
+    }
+
+    /// Books a packet of audio.
+    pub(crate) fn audio(&mut self, bytes: u64) {
+        self.pacer.spend_on_video(bytes);
     }
 
     /// Whether a patch may go now.

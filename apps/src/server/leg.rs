@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// A sender that was cut off is waited for so long. Its viewers stay, and what was learned does.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// How long audio may take to end after the video.
+const LAST_AUDIO: Duration = Duration::from_secs(1);
+
 /// What a sender sends.
 pub enum Input {
     /// An access unit.
@@ -140,7 +143,10 @@ impl Leg {
                     changed = wanted.changed() => { if changed.is_err() { return Ok(()) }; break }
                     () = to.closed() => return Ok(()),
                 };
-                let Some(input) = message else { return Ok(()) };
+                let Some(input) = message else {
+                    tracks.hand_on_last_audio(to).await;
+                    return Ok(());
+                };
                 if let Input::Video(message) = &input {
                     stale &= !(message.index == 0 && self.last_us.is_none_or(|last| message.pts_us > last));
                     if stale {
@@ -187,6 +193,21 @@ impl Tracks {
                     Err(error) => return Err(error),
                 },
             }
+        }
+    }
+
+    /// What was sent beside the last picture, and is on its way.
+    async fn hand_on_last_audio(&mut self, to: &Sender<Input>) {
+        let Some(audio) = &mut self.audio else { return };
+        let last = async {
+            while let Ok(Some(message)) = audio.next().await {
+                if to.send(Input::Audio(message)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(LAST_AUDIO, last).await.is_err() {
+            tracing::debug!("the audio did not end with the video");
         }
     }
 }

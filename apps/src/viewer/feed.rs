@@ -16,8 +16,8 @@ use crate::server::{UPDATE_FORMAT, next, stopped};
 use crate::sound;
 
 /// Messages that wait for the screen; beyond, reading stops and the transport decides what is stale. As many as
-/// come while a slow device upscales one frame.
-const SCREEN_QUEUE: usize = 16;
+/// come while a slow device upscales one frame, two of audio for each of video.
+const SCREEN_QUEUE: usize = 48;
 /// How far a group may fall behind before it is skipped.
 const LATE_MAX: Duration = Duration::from_secs(2);
 /// How long after the last frame an update or audio may come that was sent before it: every viewer of a stream ends

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod audio;
 mod colour;
 #[path = "../common/mod.rs"]
 mod common;

@@ -13,8 +13,8 @@ use hone_media::encode::{self, Encoder, Packet};
 use hone_media::frame::Colour;
 use hone_model::{Arch, Origin, Published, Weights, update};
 use hone_runtime::{Mode, Preference, Variant};
-use hone_transport::catalog::{self, Catalog, Hone, Rendition};
-use hone_transport::config::{Certificate, Trust};
+use hone_transport::catalog::{self, AudioRendition, Catalog, Hone, Rendition};
+use hone_transport::config::{Certificate, Limits, Trust};
 use hone_transport::{Client, EndpointConfig, Server, Track, hex};
 
 use crate::common;
@@ -120,6 +120,8 @@ pub struct How {
     pub break_at: Option<usize>,
     /// Whether a device that fails ends the viewer.
     pub strict: bool,
+    /// Audio that the catalog tells, and its packets: all come before the pictures.
+    pub sound: Option<(AudioRendition, Vec<(i64, Vec<u8>)>)>,
     /// The network and the frames a second that the catalog tells, if other than [`ARCH`] and [`FPS`].
     pub says: Option<(&'static str, f64)>,
 }
@@ -156,12 +158,16 @@ pub fn view(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Viewed {
 
 pub async fn serve(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Viewed {
     let loopback = EndpointConfig { bind: ([127, 0, 0, 1], 0).into(), ..EndpointConfig::default() };
-    let server =
-        Server::bind(&EndpointConfig { certificate: Certificate::Dev, ..loopback.clone() }).await.unwrap();
-    let mut publisher = server.publish("cam", &[Track::Catalog, Track::Video, Track::Model]).unwrap();
+    // A server that lets larger packets of audio through than any viewer takes.
+    let limits = Limits { audio_bytes_max: 1 << 20, ..Limits::default() };
+    let config = EndpointConfig { certificate: Certificate::Dev, limits, ..loopback.clone() };
+    let server = Server::bind(&config).await.unwrap();
+    let tracks = [Track::Catalog, Track::Video, Track::Model, Track::Audio];
+    let mut publisher = server.publish("cam", &tracks).unwrap();
     let mut catalog_out = publisher.track(Track::Catalog).unwrap();
     let mut video = publisher.track(Track::Video).unwrap();
     let mut model = publisher.track(Track::Model).unwrap();
+    let mut audio = publisher.track(Track::Audio).unwrap();
     let (arch, fps) = how.says.unwrap_or((ARCH, FPS));
     let hone = Hone {
         arch: arch.into(),
@@ -171,7 +177,9 @@ pub async fn serve(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Vie
         colour: catalog::Colour { matrix: "bt601".into(), range: "limited".into() },
         start_unix_us: 0,
     };
-    catalog_out.write(true, 0, Catalog::new(rendition(SIZE, fps), hone).to_json().into()).unwrap();
+    let (told, sound) = how.sound.unzip();
+    let catalog = Catalog::new(rendition(SIZE, fps), hone).with_audio(told);
+    catalog_out.write(true, 0, catalog.to_json().into()).unwrap();
 
     let trust = Trust::Pinned(vec![hex(&server.certificate_hash())]);
     let client_config = EndpointConfig { trust, ..loopback };
@@ -208,6 +216,9 @@ pub async fn serve(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Vie
     while taken(&monitor) < updates.len() as u64 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    for (index, (pts_us, packet)) in sound.into_iter().flatten().enumerate() {
+        audio.write(index % 20 == 0, pts_us, packet.into()).unwrap();
+    }
     let start = tokio::time::Instant::now();
     for packets in groups {
         for (index, packet) in packets.iter().enumerate() {
@@ -217,7 +228,7 @@ pub async fn serve(updates: &[Vec<u8>], groups: &[Vec<Packet>], how: How) -> Vie
             video.write(index == 0, packet.pts_us, packet.data.clone().into()).unwrap();
         }
     }
-    drop((video, model, catalog_out, publisher));
+    drop((audio, video, model, catalog_out, publisher));
     let received = viewing.await.unwrap();
     let backend = monitor.sample(Instant::now()).backend;
     server.close().await;

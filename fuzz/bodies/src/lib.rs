@@ -8,8 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use hone_apps::server::http;
 use hone_apps::{patch, settings, top};
+use hone_media::audio::Config;
 use hone_media::decode::{Decoder, Limits};
-use hone_media::source::{Mp4Source, Source};
+use hone_media::source::{Item, Mp4Source, Source};
 use hone_model::{Arch, Origin, Published, file, update};
 use hone_transport::catalog::Catalog;
 use hone_transport::token::{Grant, Keys};
@@ -26,6 +27,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("settings", settings),
     ("h264", h264),
     ("mp4", mp4),
+    ("audio", audio),
     ("token", token),
     ("http", http),
 ];
@@ -124,13 +126,31 @@ pub fn h264(data: &[u8]) {
     let _ = decoder.flush();
 }
 
-/// An MP4 file, and its first frames.
+/// An MP4 file, its first frames, and the audio between them.
 pub fn mp4(data: &[u8]) {
     let Ok(mut source) = Mp4Source::from_bytes("fuzz.mp4", data.to_vec()) else { return };
-    for _ in 0..4 {
-        if !matches!(source.next_frame(), Ok(Some(_))) {
-            break;
-        }
+    let mut frames = 0;
+    while let (0..4, Ok(Some(item))) = (frames, source.next()) {
+        frames += u32::from(matches!(item, Item::Frame(_)));
+    }
+}
+
+/// What a decoder of audio is set up with. The first byte says where it is from: a catalog's `a` for AAC and `o` for Opus,
+/// or an MP4 file's sample entry, `A` and `O`.
+pub fn audio(data: &[u8]) {
+    let Some((&from, rest)) = data.split_first() else { return };
+    let config = match from {
+        b'a' => Config::new("mp4a.40.2", rest),
+        b'o' => Config::new("opus", rest),
+        b'A' => Config::from_sample_entry(*b"mp4a", rest),
+        _ => Config::from_sample_entry(*b"Opus", rest),
+    };
+    if let Ok(config) = config {
+        let again = Config::new(config.codec_string(), config.description());
+        assert_eq!(again.expect("what was taken is taken again"), config);
+        assert!((1..=8).contains(&config.channels()) && (7_000..=96_000).contains(&config.sample_rate()));
+        // 120 ms at 48 kHz.
+        assert!(config.packet_samples(rest) <= 5_760);
     }
 }
 

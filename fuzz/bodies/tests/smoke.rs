@@ -100,7 +100,10 @@ fn the_corpus_is_what_the_parsers_take() {
     let (place, _) = hone_apps::patch::header(&patch, 640, 360).unwrap();
     hone_apps::patch::hr(&patch, place, 2).unwrap();
     hone_transport::catalog::Catalog::parse(&read("catalog")).unwrap();
-    hone_media::source::Mp4Source::from_bytes("corpus", read("mp4")).unwrap();
+    for mp4 in corpus("mp4") {
+        hone_media::source::Mp4Source::from_bytes("corpus", mp4).unwrap();
+    }
+    hone_media::audio::Config::new("mp4a.40.2", &read("audio")[1..]).unwrap();
 }
 
 #[test]

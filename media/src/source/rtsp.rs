@@ -146,6 +146,8 @@ impl Source for RtspSource {
 
 /// Rate of audio of which too little has come to tell, in kbit/s: what cameras are set to.
 const KBPS_FALLBACK: f64 = 64.0;
+/// Least rate that is believed, in kbit/s: the first packets may be of silence, which takes next to nothing.
+const KBPS_MIN: f64 = 32.0;
 /// Packets from which a rate can be told.
 const PACKETS_FIRST: usize = 8;
 
@@ -157,7 +159,7 @@ pub fn track(config: audio::Config, packets: &[audio::Packet]) -> audio::Track {
             let bytes: usize = packets[..packets.len() - 1].iter().map(|packet| packet.data.len()).sum();
             #[expect(clippy::cast_precision_loss, reason = "a mean")]
             let kbps = bytes as f64 * 8e3 / (last.pts_us - first.pts_us).max(1) as f64;
-            kbps
+            kbps.max(KBPS_MIN)
         }
         _ => KBPS_FALLBACK,
     };
@@ -177,6 +179,17 @@ fn fps(times_us: &[i64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn audio_is_judged_by_what_has_come_and_never_too_low() {
+        let config = audio::Config::new("mp4a.40.2", &[0x11, 0x90]).unwrap();
+        let of = |count: i64, bytes: usize| {
+            let packet = |at| audio::Packet { data: vec![0; bytes], pts_us: at * 20_000 };
+            track(config.clone(), &(0..count).map(packet).collect::<Vec<_>>()).kbps
+        };
+        assert!((of(9, 250) - 100.0).abs() < 1e-9);
+        assert_eq!((of(7, 250), of(50, 6)), (KBPS_FALLBACK, KBPS_MIN));
+    }
 
     #[test]
     fn the_rate_is_that_of_most_intervals() {

@@ -1,5 +1,7 @@
 //! Audio as ffprobe and ffmpeg see it: here and, by path, in the tests of `apps`.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::path::Path;
 use std::process::Command;
 
