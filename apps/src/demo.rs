@@ -121,7 +121,7 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     };
 
     let sender_client = Client::connect(&client_config, &address).await?;
-    let mut uplink = Uplink::new(sender_client, None, STREAM, plan.catalog().to_json().into())?;
+    let mut uplink = Uplink::new(sender_client, None, STREAM, &plan.catalog())?;
     let sending = tokio::task::spawn_blocking({
         let shared = shared.clone();
         move || {

@@ -1,4 +1,5 @@
-//! A camera's own two streams: the small one goes to viewers untouched, the main one is sampled for training.
+//! A camera's own two streams: the small one goes to viewers untouched, its audio too, and the main one is sampled for
+//! training.
 //!
 //! Nothing is coded but the patches. Of the main stream only keyframes are decoded: they need no other picture, and
 //! there are far more of them than patches are wanted.
@@ -12,12 +13,13 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use hone_media::audio;
 use hone_media::decode::{self, Decoder, codec_name};
 use hone_media::encode::Packet;
 use hone_media::frame::Frame;
-use hone_media::rtsp::{self, AccessUnit, Camera};
+use hone_media::rtsp::{self, AccessUnit, Camera, Unit};
 use hone_media::scale::downscale;
-use hone_media::source::Info;
+use hone_media::source::{Info, camera_audio};
 use hone_model::rng::Rng;
 use hone_transport::catalog::Catalog;
 use hone_transport::pacer::{self, Pacer};
@@ -26,6 +28,7 @@ use crate::camera::{PATCH_QUALITY, cut};
 use crate::patch::Purpose;
 use crate::scene::Scenes;
 use crate::sender::{PATCHES_PER_LEARN, Plan, Rate, Sent};
+use crate::sound;
 use crate::uplink::{Link, Uplink};
 pub use pairs::{Counts, Pair, Pairs};
 
@@ -49,6 +52,8 @@ pub struct Ingest {
     camera: Camera,
     /// What came while the stream was looked at.
     first: VecDeque<AccessUnit>,
+    first_audio: Vec<audio::Packet>,
+    audio: Option<audio::Track>,
     codec: Option<String>,
     plan: Plan,
     main: Main,
@@ -75,11 +80,14 @@ impl Ingest {
         let (sub_name, main_name) = (sub.address.to_string(), main.address.to_string());
         let mut camera = Camera::connect(sub).with_context(|| sub_name.clone())?;
         let mut main = Camera::connect(main).with_context(|| main_name.clone())?;
-        let mut first = VecDeque::new();
+        let (mut first, mut first_audio) = (VecDeque::new(), Vec::new());
         let start = Instant::now();
         while first.len() < UNITS_FIRST {
-            let unit = camera.next(WAIT).with_context(|| sub_name.clone())?;
-            first.extend(unit);
+            match camera.next(WAIT).with_context(|| sub_name.clone())? {
+                Some(Unit::Picture(unit)) => first.push_back(unit),
+                Some(Unit::Audio(packet)) => first_audio.push(packet),
+                None => {}
+            }
             if start.elapsed() > FIRST_MAX {
                 bail!("{sub_name}: {}", rtsp::Error::Silent);
             }
@@ -108,17 +116,12 @@ impl Ingest {
                 "the streams differ in shape: they are of use only if both show the same section of the scene"
             );
         }
-        let info = Info {
-            width: hr.0,
-            height: hr.1,
-            fps: fps(&first),
-            duration_us: None,
-            colour,
-            has_audio: false,
-            live: true,
-        };
+        let info =
+            Info { width: hr.0, height: hr.1, fps: fps(&first), duration_us: None, colour, live: true };
         let plan = Plan { patch_kbps: PATCH_KBPS, ..Plan::new(&info, scale, None, Rate::Video(0.0))? };
-        Ok(Self { camera, first, codec, plan, main: Main::start(main, main_name, hr) })
+        let audio = camera.video().audio.clone().map(|config| camera_audio(config, &first_audio));
+        let main = Main::start(main, main_name, hr);
+        Ok(Self { camera, first, first_audio, audio, codec, plan, main })
     }
 
     /// Sizes and rates of what is sent; the bitrate of the video is the camera's.
@@ -133,7 +136,7 @@ impl Ingest {
             rendition.bitrate = None;
             rendition.codec = self.codec.clone().unwrap_or_else(|| rendition.codec.clone());
         }
-        catalog
+        catalog.with_audio(self.audio.as_ref().map(sound::rendition))
     }
 
     /// Relays until `stop` is set. Blocks: call it on a thread of its own.
@@ -146,11 +149,18 @@ impl Ingest {
             Small { decoder: Decoder::new(decode::Limits::default())?, broken: true, size: self.plan.lr };
         let mut pairs = Pairs::default();
         let mut scenes = Scenes::default();
+        for packet in std::mem::take(&mut self.first_audio) {
+            out.audio(packet)?;
+        }
         while !stop.load(Ordering::Relaxed) {
             let unit = match self.first.pop_front() {
                 Some(unit) => unit,
                 None => match self.camera.next(WAIT)? {
-                    Some(unit) => unit,
+                    Some(Unit::Picture(unit)) => unit,
+                    Some(Unit::Audio(packet)) => {
+                        out.audio(packet)?;
+                        continue;
+                    }
                     None => continue,
                 },
             };
@@ -269,6 +279,15 @@ impl<'a> Out<'a> {
         Ok(())
     }
 
+    /// Sends a packet of audio as it is.
+    fn audio(&mut self, packet: audio::Packet) -> Result<()> {
+        if self.uplink.link()? != Link::Down && self.uplink.has_audio() {
+            self.sent.audio_bytes += packet.data.len() as u64;
+            self.uplink.audio(packet)?;
+        }
+        Ok(())
+    }
+
     /// Sends patches of a pair, as many as have been earned.
     fn patches(&mut self, pair: &Pair) -> Result<()> {
         for _ in 0..PATCHES_PER_PAIR {
@@ -316,7 +335,7 @@ fn sample(
 ) -> Result<()> {
     let mut decoder = Decoder::new(decode::Limits::default())?;
     while !stop.load(Ordering::Relaxed) {
-        let Some(unit) = camera.next(WAIT)? else { continue };
+        let Some(Unit::Picture(unit)) = camera.next(WAIT)? else { continue };
         let Some(zero_us) = unit.zero_unix_us.filter(|_| unit.keyframe) else { continue };
         let frames = match decoder.decode(&unit.data, unit.pts_us) {
             Ok(mut frames) => {
@@ -353,7 +372,7 @@ fn main_size(camera: &mut Camera) -> Result<(u32, u32)> {
     }
     let start = Instant::now();
     while start.elapsed() < FIRST_MAX {
-        if let Some(unit) = camera.next(WAIT)? {
+        if let Some(Unit::Picture(unit)) = camera.next(WAIT)? {
             return Ok(format_of(&VecDeque::from([unit]))?.0);
         }
     }

@@ -107,6 +107,9 @@ pub struct Options {
     /// A privacy mask, in pixels of the source: black in all that is sent. May be given several times.
     #[arg(long, value_name = "WIDTHxHEIGHT+X+Y")]
     pub mask: Vec<Mask>,
+    /// Leave out the source's audio. Without this, AAC and Opus of files and AAC of cameras are sent as they are.
+    #[arg(long)]
+    pub no_audio: bool,
     /// How cameras are reached.
     #[command(flatten)]
     pub camera: CameraOptions,
@@ -138,7 +141,7 @@ pub enum Transport {
 }
 
 impl CameraOptions {
-    /// The settings for a camera.
+    /// The settings for a camera, without its audio.
     ///
     /// # Errors
     /// If the password's file cannot be read.
@@ -153,7 +156,7 @@ impl CameraOptions {
         };
         // Different from process to process, which is all that it has to be.
         let seed = u64::from(std::process::id()) ^ unix_us().unsigned_abs();
-        Ok(rtsp::Config { address, transport, seed })
+        Ok(rtsp::Config { address, transport, audio: false, seed })
     }
 }
 
@@ -196,7 +199,8 @@ impl Options {
                 Box::new(pattern.context("the test pattern")?)
             }
             Input::Rtsp(address) => {
-                let camera = RtspSource::open(self.camera.config(address)?)?;
+                let config = rtsp::Config { audio: !self.no_audio, ..self.camera.config(address)? };
+                let camera = RtspSource::open(config)?;
                 Box::new(Ahead::new(camera, WhenFull::DropOldest, stop.clone()))
             }
             Input::Webcam(path) => webcam(path, stop)?,
@@ -261,7 +265,15 @@ mod tests {
 
     fn options(input: &str) -> Options {
         let camera = CameraOptions::default();
-        Options { input: input.parse().unwrap(), repeat: false, start: 0.0, fps: None, mask: vec![], camera }
+        Options {
+            input: input.parse().unwrap(),
+            repeat: false,
+            start: 0.0,
+            fps: None,
+            mask: vec![],
+            no_audio: false,
+            camera,
+        }
     }
 
     fn input(text: &str) -> Result<Input, String> {

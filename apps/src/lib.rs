@@ -23,6 +23,7 @@ pub mod screen;
 pub mod sender;
 pub mod server;
 pub mod settings;
+pub mod sound;
 pub mod tokens;
 pub mod top;
 mod turns;

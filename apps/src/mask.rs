@@ -3,8 +3,9 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use hone_media::audio;
 use hone_media::frame::{Frame, Range};
-use hone_media::source::{Error, Info, Source};
+use hone_media::source::{Error, Info, Item, Source};
 
 /// A rectangle in pixels of the source, painted black before anything is scaled, coded or cut out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +78,16 @@ impl<S: Source> Source for Masked<S> {
         self.source.info()
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
-        let mut frame = self.source.next_frame()?;
-        if let Some(frame) = &mut frame {
+    fn audio(&self) -> Option<&audio::Track> {
+        self.source.audio()
+    }
+
+    fn next(&mut self) -> Result<Option<Item>, Error> {
+        let mut item = self.source.next()?;
+        if let Some(Item::Frame(frame)) = &mut item {
             self.masks.iter().for_each(|mask| mask.paint(frame));
         }
-        Ok(frame)
+        Ok(item)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Moves a source's frames to a server: video at its own pace, patches where the link has room.
+//! Moves a source's frames to a server: video and audio at their own pace, patches where the link has room.
 
 mod budget;
 
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use hone_media::encode;
 use hone_media::frame::{Frame, I420};
 use hone_media::scale::downscale;
-use hone_media::source::{Info, Source};
+use hone_media::source::{Info, Item, Source};
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
 
 use self::budget::Budget;
@@ -36,12 +36,32 @@ const GIVE_WAY_MAX: f64 = 0.1;
 /// The uplink's budget.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
-    /// Video and patches together, kbit/s.
+    /// Video, patches and audio together, kbit/s.
     Total(f64),
-    /// Video alone, kbit/s; patches come on top in the same proportion.
+    /// Video alone, kbit/s; patches come on top in the same proportion, and audio.
     Video(f64),
     /// Video and patches together, as much as the link has room for.
     Auto,
+}
+
+/// The least that video and patches need, kbit/s.
+const PICTURES_KBPS_MIN: f64 = 20.0;
+
+impl Rate {
+    /// What is left for the pictures beside audio of so many kbit/s.
+    ///
+    /// # Errors
+    /// If that is too little.
+    pub fn beside_audio(self, kbps: f64) -> Result<Self> {
+        match self {
+            Self::Total(total) if total - kbps < PICTURES_KBPS_MIN => bail!(
+                "--total-kbps {total:.0} leaves too little beside the source's audio of {kbps:.0} kbit/s: give more, or \
+                 leave the audio out with --no-audio"
+            ),
+            Self::Total(total) => Ok(Self::Total(total - kbps)),
+            Self::Video(_) | Self::Auto => Ok(self),
+        }
+    }
 }
 
 /// What to send: derived from the source and the user's wishes.
@@ -61,6 +81,8 @@ pub struct Plan {
     pub patch_kbps: f64,
     /// Least and most that both together may come to where the link asks for it, kbit/s.
     pub total_kbps_range: (f64, f64),
+    /// Audio, kbit/s, as far as it is known; zero until it is set.
+    pub audio_kbps: f64,
     /// Colour tags of the source.
     pub colour: hone_media::frame::Colour,
     /// Seconds between keyframes.
@@ -108,6 +130,7 @@ impl Plan {
             video_kbps: total * (1.0 - PATCH_SHARE),
             patch_kbps: total * PATCH_SHARE,
             total_kbps_range: (GIVE_WAY_MAX * total, most),
+            audio_kbps: 0.0,
             colour: info.colour,
             keyframe_interval_s: GOP_S,
         })
@@ -259,6 +282,8 @@ pub struct Sent {
     pub patches: u64,
     /// Bytes of patches.
     pub patch_bytes: u64,
+    /// Bytes of audio.
+    pub audio_bytes: u64,
 }
 
 /// Sends `source` over `uplink` until it ends or `pace` stops it. Blocks: call it on a thread of its own.
@@ -277,7 +302,22 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
     let start = Instant::now();
     let mut budget = Budget::new(plan);
     let mut sent = Sent::default();
-    while let Some(frame) = source.next_frame()? {
+    while let Some(item) = source.next()? {
+        let frame = match item {
+            Item::Frame(frame) => frame,
+            Item::Audio(_) if !uplink.has_audio() => continue,
+            Item::Audio(packet) => {
+                if !pace.wait(packet.pts_us) {
+                    break;
+                }
+                if uplink.link()? != Link::Down {
+                    budget.audio(packet.data.len() as u64);
+                    sent.audio_bytes += packet.data.len() as u64;
+                    uplink.audio(packet)?;
+                }
+                continue;
+            }
+        };
         if !pace.wait(frame.pts_us) {
             break;
         }
@@ -328,6 +368,7 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
         frames = sent.frames,
         passed_by = sent.passed_by,
         video_bytes = sent.video_bytes,
+        audio_bytes = sent.audio_bytes,
         patches = sent.patches,
         "stream ended"
     );
@@ -342,7 +383,7 @@ mod tests {
 
     fn info(width: u32, height: u32) -> Info {
         let colour = Colour::guess(height);
-        Info { width, height, fps: 25.0, duration_us: None, colour, has_audio: false, live: false }
+        Info { width, height, fps: 25.0, duration_us: None, colour, live: false }
     }
 
     #[test]
@@ -360,6 +401,14 @@ mod tests {
         for (scale, height) in [(2, 542), (2, 271), (2, 8), (4, 540)] {
             assert!(Plan::new(&info(1920, 1080), scale, Some(height), Rate::Total(600.0)).is_err());
         }
+    }
+
+    #[test]
+    fn audio_is_paid_out_of_the_total() {
+        assert_eq!(Rate::Total(600.0).beside_audio(64.0).unwrap(), Rate::Total(536.0));
+        assert_eq!(Rate::Video(600.0).beside_audio(64.0).unwrap(), Rate::Video(600.0));
+        let error = Rate::Total(80.0).beside_audio(64.0).unwrap_err().to_string();
+        assert!(error.contains("--total-kbps 80") && error.contains("--no-audio"), "{error}");
     }
 
     #[test]

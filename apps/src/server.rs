@@ -19,10 +19,11 @@ use bytes::Bytes;
 use hone_model::Arch;
 use hone_trainer::{Publication, State};
 use hone_transport::catalog::Catalog;
-use hone_transport::{Server, Subscription, Track};
-use tokio::sync::mpsc as channel;
+use hone_transport::{Server, Subscription, Track, TrackWriter};
+use tokio::sync::{mpsc as channel, watch as latest};
 use tokio::task::JoinSet;
 
+pub(crate) use self::leg::next;
 use self::leg::{Input, Leg};
 use self::lesson::Lesson;
 use self::limits::Limits;
@@ -211,10 +212,13 @@ async fn stream(
         hone.arch = arch.to_string();
         hone.update_format = UPDATE_FORMAT.into();
     }
-    let mut publisher = server.publish(&name, &[Track::Catalog, Track::Video, Track::Model])?;
+    let tracks = [Track::Catalog, Track::Video, Track::Model, Track::Audio];
+    let has_audio = catalog.audio_rendition().is_some();
+    let mut publisher = server.publish(&name, &tracks[..3 + usize::from(has_audio)])?;
     let mut catalog_out = publisher.track(Track::Catalog)?;
     let mut video_out = publisher.track(Track::Video)?;
     let mut model_out = publisher.track(Track::Model)?;
+    let mut audio_out = if has_audio { Some(publisher.track(Track::Audio)?) } else { None };
     catalog_out.write(true, 0, catalog.to_json().into())?;
     tracing::info!(stream = name, %arch, "stream started");
 
@@ -227,7 +231,9 @@ async fn stream(
         tracing::info!(stream = name, version = saved.version(), "goes on from its saved model");
         learner.trainer.resume(&saved)?;
     }
-    let lesson = Lesson { name: name.clone(), shown, models: setup.models.clone(), watch };
+    let (want, wanted) = latest::channel(!limits.on_demand || video_out.has_subscriber());
+    let lesson =
+        Lesson { name: name.clone(), shown, models: setup.models.clone(), watch, wanted: wanted.clone() };
     let learning = tokio::task::spawn_blocking(move || lesson.learn(learner, &turns, &inbox, &publications));
     let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
     let relay = async {
@@ -235,6 +241,7 @@ async fn stream(
         let (mut inputs, mut published) = (inputs, published);
         let now = Instant::now();
         let (mut picture_rate, mut patch_rate) = (limits.pictures(now), limits.patches(now));
+        let mut audio_rate = limits.audio_packets(now);
         let mut last_pts_us = 0;
         loop {
             let input = tokio::select! {
@@ -249,6 +256,10 @@ async fn stream(
                     model_out.write(publication.snapshot, last_pts_us, Bytes::from(publication.update))?;
                     continue;
                 }
+                () = video_out.demand_changed(*want.borrow()), if limits.on_demand => {
+                    want.send_modify(|want| *want = !*want);
+                    continue;
+                }
                 () = stopped(stop) => None,
             };
             let Some(input) = input else { return Ok(()) };
@@ -260,6 +271,17 @@ async fn stream(
                     last_pts_us = message.pts_us;
                     video_out.write(message.index == 0, message.pts_us, message.payload.clone())?;
                     figures.relayed(message.pts_us, message.payload.len(), start_unix_us);
+                }
+                Input::Audio(message) => {
+                    if !audio_rate.take(Instant::now()) {
+                        let max = limits.audio_packets_per_second_max;
+                        bail!("it sends more than {max} packets of audio a second");
+                    }
+                    if let Some(audio) = &mut audio_out {
+                        audio.write(message.index == 0, message.pts_us, message.payload.clone())?;
+                        figures.audio_bytes.add(message.payload.len() as u64);
+                    }
+                    continue;
                 }
                 Input::Patch(message) => {
                     figures.patches.add(1);
@@ -273,10 +295,11 @@ async fn stream(
             offer(&to_learner, input, &name, &figures);
         }
     };
-    let (read, relayed) = tokio::join!(leg.read(returning, to_relay), relay);
+    let (read, relayed) = tokio::join!(leg.read(returning, to_relay, wanted), relay);
     if relayed.is_err() || !matches!(read, Ok(None)) {
         // Viewers look for the next stream of this name, where an end would be the end.
         video_out.break_off();
+        audio_out.into_iter().for_each(TrackWriter::break_off);
     }
     drop(to_learner);
     learning.await??;

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
+use hone_media::audio;
 use hone_media::encode::Packet;
+use hone_transport::catalog::Catalog;
 use hone_transport::{Client, Error, Publisher, Stats, Track, TrackWriter};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -16,7 +18,7 @@ pub enum Link {
     Up,
     /// Since just now: the next packet must be a keyframe.
     Fresh,
-    /// Not now; it is being looked for.
+    /// Not now: it is being looked for, or the server asks for nothing because nobody watches.
     Down,
 }
 
@@ -24,6 +26,7 @@ pub enum Link {
 pub struct Uplink {
     name: String,
     catalog: Bytes,
+    has_audio: bool,
     dialer: Option<Dialer>,
     way: Way,
 }
@@ -35,9 +38,16 @@ enum Way {
 
 struct Open {
     client: Client,
-    /// Nothing was written yet.
+    /// Nothing was written yet, or not since somebody began to watch.
     fresh: bool,
+    /// The server has asked for the video, at least once.
+    asked: bool,
+    /// It no longer does.
+    resting: bool,
     patches_written: u64,
+    audio: Option<TrackWriter>,
+    /// Media time of the first packet in the group of audio.
+    audio_group_us: Option<i64>,
     video: TrackWriter,
     patches: TrackWriter,
     _catalog: TrackWriter,
@@ -48,16 +58,25 @@ struct Open {
 /// A group is a stream on the wire: few enough that one bounds nothing, short enough to let go of.
 const PATCHES_PER_GROUP: u64 = 16;
 
+/// Media time of a group of audio: a late viewer hears it from its newest group on.
+const AUDIO_GROUP_US: i64 = 500_000;
+
 impl Open {
-    fn new(client: Client, name: &str, catalog: &Bytes) -> Result<Box<Self>, Error> {
-        let mut publisher = client.publish(name, &[Track::Catalog, Track::Video, Track::Patches])?;
+    fn new(client: Client, name: &str, catalog: &Bytes, has_audio: bool) -> Result<Box<Self>, Error> {
+        let tracks = [Track::Catalog, Track::Video, Track::Patches, Track::Audio];
+        let mut publisher = client.publish(name, &tracks[..3 + usize::from(has_audio)])?;
+        let audio = if has_audio { Some(publisher.track(Track::Audio)?) } else { None };
         let mut first = publisher.track(Track::Catalog)?;
         first.write(true, 0, catalog.clone())?;
         let (video, patches) = (publisher.track(Track::Video)?, publisher.track(Track::Patches)?);
         Ok(Box::new(Self {
             client,
             fresh: true,
+            asked: false,
+            resting: false,
             patches_written: 0,
+            audio,
+            audio_group_us: None,
             video,
             patches,
             _catalog: first,
@@ -66,14 +85,35 @@ impl Open {
     }
 }
 
+impl Open {
+    /// Whether the server wants the video. At the start it has not had the time to ask.
+    fn wanted(&mut self) -> bool {
+        let asks = self.video.has_subscriber();
+        self.asked |= asks;
+        let wanted = asks || !self.asked;
+        match (wanted, self.resting) {
+            (false, false) => tracing::info!("nobody watches, the encoder rests"),
+            (true, true) => {
+                tracing::info!("somebody watches");
+                self.fresh = true;
+            }
+            _ => {}
+        }
+        self.resting = !wanted;
+        wanted
+    }
+}
+
 impl Uplink {
-    /// Begins the broadcast. Without a `dialer`, a link that is lost is an error.
+    /// Begins the broadcast that `catalog` describes. Without a `dialer`, a link that is lost is an error.
     ///
     /// # Errors
     /// What the connection says.
-    pub fn new(client: Client, dialer: Option<Dialer>, name: &str, catalog: Bytes) -> Result<Self> {
-        let way = Way::Open(Open::new(client, name, &catalog)?);
-        Ok(Self { name: name.to_owned(), catalog, dialer, way })
+    pub fn new(client: Client, dialer: Option<Dialer>, name: &str, catalog: &Catalog) -> Result<Self> {
+        let has_audio = catalog.audio_rendition().is_some();
+        let catalog = catalog.to_json().into();
+        let way = Way::Open(Open::new(client, name, &catalog, has_audio)?);
+        Ok(Self { name: name.to_owned(), catalog, has_audio, dialer, way })
     }
 
     /// Whether there is a link now; to be asked before each frame.
@@ -83,6 +123,7 @@ impl Uplink {
     pub fn link(&mut self) -> Result<Link> {
         match &mut self.way {
             Way::Open(open) => match open.client.ended() {
+                None if !open.wanted() => Ok(Link::Down),
                 None if open.fresh => Ok(Link::Fresh),
                 None => Ok(Link::Up),
                 Some(error) if hopeless(&error) || matches!(error, Error::Replaced) => bail!(error),
@@ -99,7 +140,7 @@ impl Uplink {
             Way::Lost(dialing) if dialing.is_finished() => {
                 let client = Handle::current().block_on(dialing)??;
                 tracing::info!("link found again");
-                self.way = Way::Open(Open::new(client, &self.name, &self.catalog)?);
+                self.way = Way::Open(Open::new(client, &self.name, &self.catalog, self.has_audio)?);
                 Ok(Link::Fresh)
             }
             Way::Lost(_) => Ok(Link::Down),
@@ -117,9 +158,34 @@ impl Uplink {
     /// Payload bytes written over this link.
     pub fn written(&self) -> u64 {
         match &self.way {
-            Way::Open(open) => open.video.bytes_written() + open.patches.bytes_written(),
+            Way::Open(open) => {
+                let audio = open.audio.as_ref().map_or(0, TrackWriter::bytes_written);
+                audio + open.video.bytes_written() + open.patches.bytes_written()
+            }
             Way::Lost(_) => 0,
         }
+    }
+
+    /// Whether audio is announced.
+    pub fn has_audio(&self) -> bool {
+        self.has_audio
+    }
+
+    /// Sends a packet of audio; nothing without a link, or where none is announced.
+    ///
+    /// # Errors
+    /// If it is too large, or the endpoint is gone.
+    pub fn audio(&mut self, packet: audio::Packet) -> Result<()> {
+        let Way::Open(open) = &mut self.way else { return Ok(()) };
+        let Some(audio) = &mut open.audio else { return Ok(()) };
+        let begin = open
+            .audio_group_us
+            .is_none_or(|begun_us| packet.pts_us.saturating_sub(begun_us) >= AUDIO_GROUP_US);
+        audio.write(begin, packet.pts_us, packet.data.into())?;
+        if begin {
+            open.audio_group_us = Some(packet.pts_us);
+        }
+        Ok(())
     }
 
     /// Sends an access unit; nothing without a link.
@@ -151,8 +217,8 @@ impl Uplink {
     pub async fn close(self) {
         match self.way {
             Way::Open(open) => {
-                let Open { client, video, patches, _catalog, _publisher, .. } = *open;
-                drop((video, patches, _catalog, _publisher));
+                let Open { client, audio, video, patches, _catalog, _publisher, .. } = *open;
+                drop((audio, video, patches, _catalog, _publisher));
                 client.close().await;
             }
             Way::Lost(dialing) => dialing.abort(),

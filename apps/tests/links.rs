@@ -6,9 +6,10 @@ mod live;
 
 use std::time::{Duration, Instant};
 
+use hone_apps::server::limits::Limits;
 use hone_apps::viewer::State;
 use hone_transport::link;
-use live::Rig;
+use live::{Rig, Setting};
 
 /// Longer than a silent connection lives.
 const OUTAGE: Duration = Duration::from_secs(5);
@@ -73,6 +74,25 @@ async fn another_address_interrupts_nothing() {
     let ended = rig.end().await;
     one_stream(&seen.lock().unwrap());
     assert_eq!(ended.sent.passed_by, 0, "the camera has dialled again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_coded_for_nobody_and_at_once_for_somebody() {
+    let limits = Limits { on_demand: true, ..Limits::default() };
+    let rig = Rig::set_up(Setting { link: some_milliseconds(), limits, ..Setting::default() }).await;
+    let shown = |more: usize| move |seen: &live::Seen| seen.frames.len() > more;
+    rig.until("a second of video", Duration::from_secs(30), shown(30)).await;
+    // The only viewer is missed after 3 s of silence.
+    rig.down.cut(true);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    rig.down.cut(false);
+    let before = rig.seen.lock().unwrap().frames.len();
+    rig.until("video again", PATIENCE, shown(before + 30)).await;
+    let seen = rig.seen.clone();
+    let ended = rig.end().await;
+    one_stream(&seen.lock().unwrap());
+    // 30 frames a second, for most of 10 s; the camera's own link was never cut.
+    assert!((90..300).contains(&ended.sent.passed_by), "{} frames were not coded", ended.sent.passed_by);
 }
 
 /// What the viewer gets in the next 3 s.

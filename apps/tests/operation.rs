@@ -267,6 +267,8 @@ async fn senders_that_lie_or_flood_are_dropped_and_the_others_stay() {
         picture_pixels_max: 320 * 192,
         pictures_per_second_max: 20,
         patches_per_second_max: 20,
+        audio_packets_per_second_max: 50,
+        ..server::limits::Limits::default()
     };
     let trainer =
         server::Options { backend: server::Backend::Cpu, blocks: 1, features: 8, ..Default::default() };

@@ -1,4 +1,4 @@
-//! Sources and codecs: MP4 files, cameras, H.264, scaling, colour tags, recording, patch images.
+//! Sources and codecs: MP4 files, cameras, H.264, audio as it comes, scaling, colour tags, recording, patch images.
 //!
 //! Everything that parses bytes from outside lives here. The rules: every size is checked against a named
 //! limit of [`limits`] before memory is taken for it, every malformed input is an error value, and only
@@ -6,6 +6,7 @@
 
 #![warn(clippy::cast_possible_truncation)]
 
+pub mod audio;
 pub mod cut;
 pub mod decode;
 pub mod encode;

@@ -27,3 +27,7 @@ pub const MAX_FRAGMENT_BYTES: usize = 64 << 20;
 
 /// Largest JPEG patch accepted, in bytes. Patches are at most a few hundred pixels on a side.
 pub const MAX_JPEG_BYTES: usize = 8 << 20;
+
+/// Largest packet of audio, in bytes: 120 ms of Opus in eight channels at 510 kbit/s each are 61 kB; AAC's are far
+/// smaller.
+pub const MAX_AUDIO_PACKET_BYTES: usize = 64 << 10;

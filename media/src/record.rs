@@ -1,12 +1,16 @@
-//! Recording: H.264 packets into a fragmented MP4 file that survives a kill.
+//! Recording: H.264 packets, and audio beside them, into a fragmented MP4 file that survives a kill.
 //!
 //! A fragment per GOP goes to the file in one write as soon as the next keyframe arrives, so that a file
 //! left by a killed process plays up to the last whole GOP.
+
+mod sound;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use self::sound::Sound;
+use crate::audio;
 use crate::encode::Packet;
 use crate::frame::{Colour, Matrix, Range, SizeError, check_size};
 use crate::limits::{MAX_FRAGMENT_BYTES, MAX_PIXELS};
@@ -77,7 +81,7 @@ pub enum Error {
 /// Longest time from one frame to the next: the format has 32 bits for it in microseconds.
 const MAX_INTERVAL_US: i64 = 3_600_000_000;
 
-/// Writes packets to a fragmented MP4 file. The first packet's time becomes zero.
+/// Writes packets to a fragmented MP4 file. The first picture's time becomes zero.
 pub struct Recorder {
     path: PathBuf,
     file: File,
@@ -89,7 +93,11 @@ pub struct Recorder {
     /// Samples of the fragment in the making; the last one's duration is not known yet.
     samples: Vec<Sample>,
     data: Vec<u8>,
+    sound: Option<Sound>,
 }
+
+/// Audio that waits for a keyframe at most, in bytes: minutes. More is written without one.
+const SOUND_BYTES_MAX: usize = 4 << 20;
 
 impl Recorder {
     /// Makes the file, replacing an old one.
@@ -109,7 +117,15 @@ impl Recorder {
             sequence: 0,
             samples: Vec::new(),
             data: Vec::new(),
+            sound: None,
         })
+    }
+
+    /// Gives the file an audio track. To be called before the first packet: the header names it.
+    #[must_use]
+    pub fn with_audio(mut self, config: Option<audio::Config>) -> Self {
+        self.sound = config.map(Sound::new);
+        self
     }
 
     /// Adds a packet; a keyframe first writes the GOP before it to the file.
@@ -131,7 +147,7 @@ impl Recorder {
             last.duration = duration.ok_or(Error::Time { pts_us: packet.pts_us, last_us })?;
         }
         if packet.keyframe || self.data.len() + packet.data.len() > MAX_FRAGMENT_BYTES {
-            self.write_fragment()?;
+            self.write_fragment(false)?;
         }
         let start = self.data.len();
         if let Err(error) = self.push_units(packet) {
@@ -140,6 +156,21 @@ impl Recorder {
         }
         let size = u32::try_from(self.data.len() - start).map_err(|_| Error::TooLarge(packet.data.len()))?;
         self.samples.push(Sample { offset: 0, size, pts, duration: 0, sync: packet.keyframe });
+        Ok(())
+    }
+
+    /// Adds a packet of audio beside the pictures, wherever they are. Left out are packets from before the first
+    /// picture, and any that are not later than the one before.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_audio(&mut self, packet: &audio::Packet) -> Result<(), Error> {
+        let (Some(sound), Some(_)) = (&mut self.sound, &self.header) else { return Ok(()) };
+        sound.push(packet, packet.pts_us.saturating_sub(self.first_us));
+        if sound.bytes() > SOUND_BYTES_MAX {
+            let (samples, data) = sound.take();
+            self.put_fragment(&[], &samples, [&[], &data])?;
+        }
         Ok(())
     }
 
@@ -161,14 +192,15 @@ impl Recorder {
         }
         self.check_size_of(sps)?;
         let side = |side: u32| u16::try_from(side).expect("MAX_SIDE fits 16 bits");
-        let header = write::header(&Video {
+        let video = Video {
             width: side(self.config.width),
             height: side(self.config.height),
             sps,
             pps,
             colour: colour_codes(self.config.colour.matrix),
             full_range: self.config.colour.range == Range::Full,
-        });
+        };
+        let header = write::header(&video, self.sound.as_ref().map(|sound| &sound.config));
         self.put(&header)?;
         self.header = Some((sps.to_vec(), pps.to_vec()));
         self.first_us = packet.pts_us;
@@ -202,21 +234,26 @@ impl Recorder {
         Ok(())
     }
 
-    fn write_fragment(&mut self) -> Result<(), Error> {
-        if self.samples.is_empty() {
+    /// Writes what is complete: of the audio, all but the last packet unless it is the `end`.
+    fn write_fragment(&mut self, end: bool) -> Result<(), Error> {
+        let (sound, sound_data) = match &mut self.sound {
+            Some(sound) if end => sound.take_all(),
+            Some(sound) => sound.take(),
+            None => Default::default(),
+        };
+        let (samples, data) = (std::mem::take(&mut self.samples), std::mem::take(&mut self.data));
+        self.put_fragment(&samples, &sound, [&data, &sound_data])
+    }
+
+    fn put_fragment(&mut self, video: &[Sample], sound: &[Sample], data: [&[u8]; 2]) -> Result<(), Error> {
+        if video.is_empty() && sound.is_empty() {
             return Ok(());
         }
         self.sequence = self.sequence.wrapping_add(1);
-        let fragment = write::fragment(self.sequence, &self.samples, &self.data);
+        let fragment = write::fragment(self.sequence, video, sound, data);
         self.put(&fragment)?;
-        tracing::debug!(
-            fragment = self.sequence,
-            frames = self.samples.len(),
-            bytes = fragment.len(),
-            "recorded"
-        );
-        self.samples.clear();
-        self.data.clear();
+        let (frames, packets, bytes) = (video.len(), sound.len(), fragment.len());
+        tracing::debug!(fragment = self.sequence, frames, packets, bytes, "recorded");
         Ok(())
     }
 
@@ -228,7 +265,7 @@ impl Recorder {
             let duration = interval_us.round().clamp(1.0, 1e9) as u32;
             last.duration = duration;
         }
-        self.write_fragment()
+        self.write_fragment(true)
     }
 
     /// One write for the whole of it: whatever the process meets afterwards, the system has the bytes.

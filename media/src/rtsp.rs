@@ -1,4 +1,4 @@
-//! Cameras over RTSP: H.264 access units with the camera's own times, through restarts and lost connections.
+//! Cameras over RTSP: H.264 access units and AAC with the camera's own times, through restarts and lost connections.
 //!
 //! The one part of this crate with sockets, a clock and tokio: each camera is a thread that hands on access units
 //! through a bounded queue. Retina speaks the protocol and tolerates what cameras do to it; here is what a stream
@@ -11,6 +11,7 @@ mod address;
 mod backoff;
 mod clock;
 mod session;
+mod sound;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +20,12 @@ use std::time::Duration;
 
 pub use address::{Address, AddressError, Credentials};
 
+use crate::audio;
 use crate::limits::MAX_ACCESS_UNIT_BYTES;
 
-/// Access units that wait for their reader: two seconds at 30 Hz. A reader that is slower loses whole GOPs.
-const UNITS_MAX: usize = 60;
+/// Access units and packets of audio that wait for their reader: two seconds at 30 Hz and 48 kHz. A reader that is
+/// slower loses whole GOPs.
+const UNITS_MAX: usize = 150;
 /// The longest silence of a camera before it is asked anew. Slow cameras need seconds to make a first keyframe.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -43,6 +46,8 @@ pub struct Config {
     pub address: Address,
     /// How its packets travel.
     pub transport: Transport,
+    /// Whether its audio is wanted, too, where it is AAC.
+    pub audio: bool,
     /// Seed of the jitter between attempts to connect; different for each sender, so that they do not come at once.
     pub seed: u64,
 }
@@ -63,15 +68,24 @@ pub struct AccessUnit {
     pub zero_unix_us: Option<i64>,
 }
 
-/// What a camera says of its video before the first picture.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What comes from a camera.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unit {
+    /// A coded picture.
+    Picture(AccessUnit),
+    /// A packet of its audio, on the same clock.
+    Audio(audio::Packet),
+}
+
+/// What a camera says of its streams before the first picture.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Video {
     /// Width and height in pixels, if told.
     pub size: Option<(u32, u32)>,
     /// Frame rate in Hz, if told; many cameras are wrong about it.
     pub fps: Option<f64>,
-    /// Whether there is an audio stream beside it.
-    pub has_audio: bool,
+    /// How the audio beside it is coded, where it is wanted and can be taken.
+    pub audio: Option<audio::Config>,
 }
 
 /// Why a camera gives no video. One line, without names or passwords.
@@ -121,7 +135,7 @@ fn found(codecs: &[String]) -> String {
 /// A camera that is being read on a thread of its own, which ends when this is dropped.
 pub struct Camera {
     video: Video,
-    units: Receiver<Result<AccessUnit, Error>>,
+    units: Receiver<Result<Unit, Error>>,
     ended: Arc<AtomicBool>,
 }
 
@@ -145,17 +159,17 @@ impl Camera {
         Ok(Self { video, units, ended })
     }
 
-    /// What the camera said of its video at first.
+    /// What the camera said of its streams at first.
     #[must_use]
-    pub fn video(&self) -> Video {
-        self.video
+    pub fn video(&self) -> &Video {
+        &self.video
     }
 
-    /// The next access unit; None if none came within `timeout`.
+    /// The next access unit or packet of audio; None if none came within `timeout`.
     ///
     /// # Errors
     /// Those that no further attempt would heal; the camera is over then.
-    pub fn next(&mut self, timeout: Duration) -> Result<Option<AccessUnit>, Error> {
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Unit>, Error> {
         match self.units.recv_timeout(timeout) {
             Ok(unit) => unit.map(Some),
             Err(RecvTimeoutError::Timeout) => Ok(None),

@@ -1,6 +1,7 @@
 //! Where frames come from: files, pipes, cameras, a test pattern; and ways to repeat, thin out or read ahead of
 //! any of them.
 
+use crate::audio;
 use crate::decode;
 use crate::frame::{Colour, Frame};
 
@@ -17,7 +18,7 @@ pub use ahead::{Ahead, WhenFull};
 pub use looped::Looped;
 pub use mp4::Mp4Source;
 pub use pattern::Pattern;
-pub use rtsp::RtspSource;
+pub use rtsp::{RtspSource, track as camera_audio};
 pub use thinned::Thinned;
 pub use y4m::Y4mSource;
 
@@ -34,8 +35,6 @@ pub struct Info {
     pub duration_us: Option<i64>,
     /// How planes turn into R'G'B'.
     pub colour: Colour,
-    /// Whether there is an audio track, which this crate does not read.
-    pub has_audio: bool,
     /// Whether frames come when they are captured, and wait for nobody.
     pub live: bool,
 }
@@ -132,23 +131,55 @@ pub enum Error {
     },
 }
 
-/// A stream of frames in presentation order; times grow strictly.
+/// What comes out of a source.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A picture.
+    Frame(Frame),
+    /// A packet of its audio.
+    Audio(audio::Packet),
+}
+
+/// A stream of frames in presentation order; times grow strictly. Where there is audio its packets come between them,
+/// each about as early as the picture that is seen while it is heard, and their times grow strictly, too.
 pub trait Source: Send {
     /// What is known of the source.
     fn info(&self) -> &Info;
 
-    /// The next frame; `None` once the source has ended.
+    /// What is known of its audio, if it has any that we carry.
+    fn audio(&self) -> Option<&audio::Track> {
+        None
+    }
+
+    /// The next frame or packet of audio; `None` once the source has ended.
     ///
     /// # Errors
     /// [`Error`]; the source is over then.
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error>;
+    fn next(&mut self) -> Result<Option<Item>, Error>;
+
+    /// The next frame, for whoever wants no audio.
+    ///
+    /// # Errors
+    /// As [`Source::next`].
+    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+        loop {
+            match self.next()? {
+                Some(Item::Frame(frame)) => return Ok(Some(frame)),
+                Some(Item::Audio(_)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
 }
 
 impl<S: Source + ?Sized> Source for Box<S> {
     fn info(&self) -> &Info {
         (**self).info()
     }
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
-        (**self).next_frame()
+    fn audio(&self) -> Option<&audio::Track> {
+        (**self).audio()
+    }
+    fn next(&mut self) -> Result<Option<Item>, Error> {
+        (**self).next()
     }
 }

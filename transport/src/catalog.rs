@@ -2,8 +2,9 @@
 //!
 //! The shape is that of the hang catalog of moq.dev: `video.renditions` maps track names to WebCodecs-like
 //! decoder configurations, unknown sections are ignored, and ours is `hone`. The container is `annexb`: each
-//! message is one Annex B access unit as the encoder made it, its media time in the MoQ frame header. A player
-//! that knows only hang's own containers skips such a rendition, as hang asks of it.
+//! message is one Annex B access unit as the encoder made it, its media time in the MoQ frame header. That of audio
+//! is `raw`: a message is one packet of the codec. A player that knows only hang's own containers skips such
+//! renditions, as hang asks of it.
 
 use crate::{Error, Result, Track};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,10 @@ use std::collections::BTreeMap;
 pub const RENDITIONS_MAX: usize = 64;
 /// Largest width or height in a catalog that we take, pixels: the most that H.264 level 6.2 can code.
 pub const SIDE_MAX: u32 = 16_888;
+/// Highest sample rate in a catalog that we take, Hz, and most channels: beyond what any of these codecs can do.
+pub const SAMPLE_RATE_MAX: u32 = 768_000;
+/// See [`SAMPLE_RATE_MAX`].
+pub const CHANNELS_MAX: u32 = 255;
 /// Longest string in a catalog that we take, bytes.
 pub const TEXT_BYTES_MAX: usize = 256;
 
@@ -22,6 +27,9 @@ pub struct Catalog {
     /// The coded video.
     #[serde(default)]
     pub video: Video,
+    /// The coded audio, if there is any.
+    #[serde(default, skip_serializing_if = "Audio::is_empty")]
+    pub audio: Audio,
     /// What a viewer needs for super-resolution; a plain player ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hone: Option<Hone>,
@@ -55,10 +63,55 @@ pub struct Rendition {
     pub container: Container,
 }
 
+/// The `audio` section.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Audio {
+    /// Track name to configuration; ours is `"audio"`.
+    #[serde(default)]
+    pub renditions: BTreeMap<String, AudioRendition>,
+}
+
+impl Audio {
+    fn is_empty(&self) -> bool {
+        self.renditions.is_empty()
+    }
+}
+
+/// One coded audio track, after WebCodecs' `AudioDecoderConfig`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AudioRendition {
+    /// WebCodecs codec string: `mp4a.40.2`, `opus`.
+    pub codec: String,
+    /// Samples a second, Hz.
+    pub sample_rate: u32,
+    /// Channels.
+    pub number_of_channels: u32,
+    /// Mean bitrate, bit/s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<u64>,
+    /// What the decoder is set up with, in hexadecimal digits: AAC's AudioSpecificConfig, Opus' identification header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// How a packet is wrapped: `raw` is ours.
+    pub container: Container,
+}
+
+impl AudioRendition {
+    /// The bytes of the description; `None` if there is none, or not in hexadecimal digits.
+    pub fn description_bytes(&self) -> Option<Vec<u8>> {
+        let digits = self.description.as_ref()?.as_bytes();
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let (pairs, rest) = digits.as_chunks::<2>();
+        let bytes = pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
+        if rest.is_empty() { bytes } else { None }
+    }
+}
+
 /// How an access unit is wrapped in a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
-    /// `annexb` is ours; others belong to other publishers.
+    /// `annexb` and `raw` are ours; others belong to other publishers.
     pub kind: String,
 }
 
@@ -100,7 +153,20 @@ impl Catalog {
     /// A catalog with one rendition on [`Track::Video`].
     pub fn new(rendition: Rendition, hone: Hone) -> Self {
         let renditions = BTreeMap::from([(Track::Video.name().to_owned(), rendition)]);
-        Self { video: Video { renditions }, hone: Some(hone) }
+        Self { video: Video { renditions }, audio: Audio::default(), hone: Some(hone) }
+    }
+
+    /// The same with a rendition on [`Track::Audio`], if there is one.
+    #[must_use]
+    pub fn with_audio(mut self, rendition: Option<AudioRendition>) -> Self {
+        let rendition = rendition.map(|rendition| (Track::Audio.name().to_owned(), rendition));
+        self.audio.renditions = rendition.into_iter().collect();
+        self
+    }
+
+    /// The rendition on [`Track::Audio`].
+    pub fn audio_rendition(&self) -> Option<&AudioRendition> {
+        self.audio.renditions.get(Track::Audio.name())
     }
 
     /// The rendition on [`Track::Video`].
@@ -133,7 +199,7 @@ impl Catalog {
             0..=TEXT_BYTES_MAX => Ok(()),
             bytes => Err(format!("{what} has {bytes} bytes, more than {TEXT_BYTES_MAX}")),
         };
-        if self.video.renditions.len() > RENDITIONS_MAX {
+        if self.video.renditions.len().max(self.audio.renditions.len()) > RENDITIONS_MAX {
             return Err(format!("more than {RENDITIONS_MAX} renditions"));
         }
         for (name, rendition) in &self.video.renditions {
@@ -146,6 +212,25 @@ impl Catalog {
                 && !(fps > 0.0 && fps <= 1000.0)
             {
                 return Err(format!("framerate is {fps}, outside 0 to 1000"));
+            }
+        }
+        for (name, rendition) in &self.audio.renditions {
+            text("a rendition's name", name)?;
+            text("audio codec", &rendition.codec)?;
+            text("audio container.kind", &rendition.container.kind)?;
+            text("audio description", rendition.description.as_deref().unwrap_or_default())?;
+            if !(1..=SAMPLE_RATE_MAX).contains(&rendition.sample_rate) {
+                return Err(format!(
+                    "sampleRate is {} Hz, outside 1 to {SAMPLE_RATE_MAX}",
+                    rendition.sample_rate
+                ));
+            }
+            if !(1..=CHANNELS_MAX).contains(&rendition.number_of_channels) {
+                let channels = rendition.number_of_channels;
+                return Err(format!("numberOfChannels is {channels}, outside 1 to {CHANNELS_MAX}"));
+            }
+            if rendition.description.is_some() && rendition.description_bytes().is_none() {
+                return Err("audio description is not in hexadecimal digits".into());
             }
         }
         if let Some(hone) = &self.hone {
@@ -186,6 +271,17 @@ mod tests {
         Catalog::new(rendition, hone)
     }
 
+    fn with_audio() -> Catalog {
+        catalog().with_audio(Some(AudioRendition {
+            codec: "mp4a.40.2".into(),
+            sample_rate: 48_000,
+            number_of_channels: 2,
+            bitrate: Some(96_000),
+            description: Some("1190".into()),
+            container: Container { kind: "raw".into() },
+        }))
+    }
+
     #[test]
     fn the_shape_is_that_of_hang_with_our_section() {
         let json: serde_json::Value = serde_json::from_slice(&catalog().to_json()).unwrap();
@@ -211,6 +307,20 @@ mod tests {
         let back = Catalog::parse(&catalog().to_json()).unwrap();
         assert_eq!(back, catalog());
         assert_eq!(back.rendition().unwrap().coded_width, 640);
+
+        let json: serde_json::Value = serde_json::from_slice(&with_audio().to_json()).unwrap();
+        let expected = serde_json::json!({ "renditions": { "audio": {
+            "codec": "mp4a.40.2",
+            "sampleRate": 48_000,
+            "numberOfChannels": 2,
+            "bitrate": 96_000,
+            "description": "1190",
+            "container": { "kind": "raw" },
+        } } });
+        assert_eq!(json["audio"], expected);
+        let back = Catalog::parse(&with_audio().to_json()).unwrap();
+        assert_eq!(back, with_audio());
+        assert_eq!(back.audio_rendition().unwrap().description_bytes().unwrap(), [0x11, 0x90]);
     }
 
     #[test]
@@ -225,14 +335,25 @@ mod tests {
     #[test]
     fn numbers_and_texts_out_of_bounds_are_named() {
         let change = |change: fn(&mut Catalog)| {
-            let mut catalog = catalog();
+            let mut catalog = with_audio();
             change(&mut catalog);
             Catalog::parse(&catalog.to_json()).unwrap_err().to_string()
         };
         fn rendition(catalog: &mut Catalog) -> &mut Rendition {
             catalog.video.renditions.values_mut().next().unwrap()
         }
+        fn audio(catalog: &mut Catalog) -> &mut AudioRendition {
+            catalog.audio.renditions.values_mut().next().unwrap()
+        }
         for (error, what) in [
+            (change(|c| audio(c).sample_rate = 0), "sampleRate"),
+            (change(|c| audio(c).sample_rate = u32::MAX), "sampleRate"),
+            (change(|c| audio(c).number_of_channels = 0), "numberOfChannels"),
+            (change(|c| audio(c).number_of_channels = 256), "numberOfChannels"),
+            (change(|c| audio(c).codec = "x".repeat(257)), "audio codec"),
+            (change(|c| audio(c).description = Some("00".repeat(129))), "audio description"),
+            (change(|c| audio(c).description = Some("119".into())), "hexadecimal"),
+            (change(|c| audio(c).description = Some("\u{e9}".into())), "hexadecimal"),
             (change(|c| rendition(c).coded_width = 0), "codedWidth"),
             (change(|c| rendition(c).coded_height = SIDE_MAX + 1), "codedHeight"),
             (change(|c| rendition(c).framerate = Some(0.0)), "framerate"),
@@ -252,7 +373,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_is_an_error_and_never_a_panic(
-            mut json in Just(catalog().to_json()), at: prop::sample::Index, byte: u8, cut: prop::sample::Index,
+            mut json in Just(with_audio().to_json()), at: prop::sample::Index, byte: u8, cut: prop::sample::Index,
         ) {
             let at = at.index(json.len());
             json[at] = byte;

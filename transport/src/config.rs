@@ -131,7 +131,7 @@ pub enum Congestion {
 pub struct Priorities {
     /// Default 250: tiny, and nothing works without it.
     pub catalog: u8,
-    /// Default 200. Reserved for an audio track.
+    /// Default 200: small, and a gap is heard.
     pub audio: u8,
     /// Default 150.
     pub video: u8,
@@ -152,6 +152,7 @@ impl Priorities {
     pub fn of(&self, track: Track) -> u8 {
         match track {
             Track::Catalog => self.catalog,
+            Track::Audio => self.audio,
             Track::Video => self.video,
             Track::Model => self.model,
             Track::Patches => self.patches,
@@ -165,17 +166,20 @@ impl Priorities {
 pub struct Limits {
     /// Largest catalog, bytes. Default 64 KiB.
     pub catalog_bytes_max: u32,
+    /// Largest packet of audio, bytes. Default 64 KiB: 120 ms of Opus in eight channels.
+    pub audio_bytes_max: u32,
     /// Largest coded frame, bytes. Default 4 MiB: a 1080p keyframe at the lowest quantiser stays below.
     pub video_bytes_max: u32,
     /// Largest patch message, bytes. Default 1 MiB.
     pub patches_bytes_max: u32,
     /// Largest model update, bytes. Default 16 MiB: EDSR baseline (1.4 M weights) as f32 is 6 MB.
     pub model_bytes_max: u32,
-    /// How much media time of video and patches is kept for slow readers, ms. Default 10 000.
+    /// How much media time of audio, video and patches is kept for slow readers, ms. Default 10 000.
     pub kept_ms: u64,
     /// What all tracks of this endpoint may keep, bytes. Default 256 MiB.
     pub cache_bytes_max: u64,
-    /// Most concurrent streams that a peer may have open, each way. A group is a stream. Default 256.
+    /// Most concurrent streams that a peer may have open, each way. A group is a stream. Default 100: QUIC keeps some
+    /// 80 bytes for each that may be opened.
     pub streams_max: u32,
     /// Most sessions on a server, those in their handshake included; more are refused. Default 256.
     pub sessions_max: u32,
@@ -193,12 +197,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             catalog_bytes_max: 64 << 10,
+            audio_bytes_max: 64 << 10,
             video_bytes_max: 4 << 20,
             patches_bytes_max: 1 << 20,
             model_bytes_max: 16 << 20,
             kept_ms: 10_000,
             cache_bytes_max: 256 << 20,
-            streams_max: 256,
+            streams_max: 100,
             sessions_max: 256,
             sessions_per_address_max: 64,
             broadcasts_max: 64,
@@ -213,6 +218,7 @@ impl Limits {
     pub fn message_bytes_max(&self, track: Track) -> u64 {
         u64::from(match track {
             Track::Catalog => self.catalog_bytes_max,
+            Track::Audio => self.audio_bytes_max,
             Track::Video => self.video_bytes_max,
             Track::Patches => self.patches_bytes_max,
             Track::Model => self.model_bytes_max,

@@ -1,4 +1,4 @@
-//! Live video, training patches and model updates over QUIC.
+//! Live video and audio, training patches and model updates over QUIC.
 //!
 //! The wire is [Media over QUIC](https://datatracker.ietf.org/wg/moq/about/) (the moq-lite dialect) on
 //! WebTransport: a *broadcast* has named tracks, a track is a sequence of *groups*, a group is an ordered
@@ -11,7 +11,7 @@
 //! viewer <--subscribe("cam")-- Server <--publish_to, take_from--> an unmodified moq-relay, and viewers of it
 //! ```
 //!
-//! Payloads are opaque bytes: this crate never parses video or weights. [`catalog`] alone has a meaning here.
+//! Payloads are opaque bytes: this crate never parses video, audio or weights. [`catalog`] alone has a meaning here.
 //! [`pacer`], [`link_rate`] and [`share`] are pure arithmetic without sockets or clock.
 #![warn(clippy::cast_possible_truncation)]
 

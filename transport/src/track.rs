@@ -1,4 +1,4 @@
-//! The four tracks of a broadcast, and what travels on them.
+//! The five tracks of a broadcast, and what travels on them.
 
 use bytes::Bytes;
 use std::{fmt, time::Duration};
@@ -8,6 +8,8 @@ use std::{fmt, time::Duration};
 pub enum Track {
     /// The [`Catalog`](crate::catalog::Catalog) as JSON, one message a group: every group replaces the last.
     Catalog,
+    /// Coded audio beside the video; a group is readable from any of its messages.
+    Audio,
     /// Coded low-resolution video, one group per GOP: the first message of a group is a keyframe.
     Video,
     /// High-resolution crops for training, sender to server only.
@@ -18,12 +20,13 @@ pub enum Track {
 
 impl Track {
     /// Every track, most urgent first.
-    pub const ALL: [Track; 4] = [Track::Catalog, Track::Video, Track::Model, Track::Patches];
+    pub const ALL: [Track; 5] = [Track::Catalog, Track::Audio, Track::Video, Track::Model, Track::Patches];
 
     /// The name of the track on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Track::Catalog => "catalog.json",
+            Track::Audio => "audio",
             Track::Video => "video",
             Track::Patches => "patches",
             Track::Model => "model",

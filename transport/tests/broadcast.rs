@@ -17,6 +17,7 @@ async fn every_track_arrives_untouched_and_in_order() {
     assert_eq!(incoming.name(), "cam");
     for (track, sizes) in [
         (Track::Catalog, vec![300]),
+        (Track::Audio, vec![200, 1, 65_536]),
         (Track::Video, vec![20_000, 0, 1, 2_000]),
         (Track::Patches, vec![11_000, 9_000]),
         (Track::Model, vec![400_000, 100_000]),

@@ -19,6 +19,19 @@ pub fn kill_test(runs: &str) -> Result<()> {
     Ok(())
 }
 
+/// Runs the live system for so many minutes of media time, ten times as fast as life.
+///
+/// # Errors
+/// If memory or latency grew.
+pub fn soak(minutes: &str) -> Result<()> {
+    let mut command = cargo();
+    command.args(["bench", "-q", "-p", "hone-apps", "--bench", "soak", "--", "--minutes", minutes]);
+    if !command.status()?.success() {
+        bail!("soak");
+    }
+    Ok(())
+}
+
 /// The benchmarks, one after the other; as JSON, one object.
 const BENCHES: [(&str, &str); 2] = [("hone-transport", "link"), ("hone-apps", "live")];
 

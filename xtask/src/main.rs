@@ -18,6 +18,8 @@ Commands:
           kills each process of a running system at random moments, 100 times by default
   live-bench [--json]
           live video over thin, lossy and broken links, and what a viewer costs the server
+  soak [--minutes N]
+          an hour of a live stream in six minutes: memory and latency must not grow
   relay-test
           two unmodified moq-relays in a cluster, one of them killed now and then, and what a viewer costs
           them; builds moq-relay where there is none, a quarter of an hour. Not part of ci
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         ["sass"] => sass::check(),
         ["kill-test"] => live::kill_test("100"),
         ["kill-test", "--runs", runs] => live::kill_test(runs),
+        ["soak"] => live::soak("60"),
+        ["soak", "--minutes", minutes] => live::soak(minutes),
         ["live-bench"] => live::bench(false),
         ["live-bench", "--json"] => live::bench(true),
         ["relay-test"] => relay::test(),

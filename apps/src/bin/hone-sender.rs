@@ -13,10 +13,11 @@ use hone_apps::ingest::Ingest;
 use hone_apps::input::{self, Input};
 use hone_apps::sender::{self, AsItComes, GOP_S, Pace, Plan, Rate, RealTime};
 use hone_apps::settings::Client as Settings;
+use hone_apps::sound;
 use hone_apps::uplink::Uplink;
 use hone_media::rtsp::{self, Address};
 
-/// Sends a small H.264 stream and training patches to a Hone server, at the source's own pace.
+/// Sends a small H.264 stream, training patches and the source's audio to a Hone server, at the source's own pace.
 #[derive(Parser)]
 #[command(
     version,
@@ -43,7 +44,7 @@ struct Cli {
     name: String,
     #[command(flatten)]
     source: input::Options,
-    /// A camera's small stream: it is sent as it is, and the one of --input, its main stream, only sampled for training.
+    /// A camera's small stream: it is sent as it is, its audio with it, and the one of --input, its main stream, only sampled for training.
     #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "mask", "lr_height", "uplink_kbps", "video_kbps", "no_patches", "keyframe_interval"])]
     sub_stream: Option<Address>,
     /// Shown size over streamed size.
@@ -52,11 +53,11 @@ struct Cli {
     /// Rows of the stream, even; the source's rows over the scale if left out.
     #[arg(long, value_name = "ROWS")]
     lr_height: Option<u32>,
-    /// What the uplink may carry, video and patches together: kbit/s, or `auto` for as much as it has room for. Where it
-    /// has less room, both give way [default: 600].
+    /// What the uplink may carry, video, patches and audio together: kbit/s, or `auto` for as much as it has room for. Where it
+    /// has less room, video and patches give way [default: 600].
     #[arg(long, visible_alias = "total-kbps", value_name = "KBPS|auto", conflicts_with = "video_kbps", value_parser = uplink)]
     uplink_kbps: Option<Rate>,
-    /// Video alone, kbit/s; patches come on top.
+    /// Video alone, kbit/s; patches and audio come on top.
     #[arg(long, visible_alias = "bitrate", value_name = "KBPS", value_parser = clap::value_parser!(u32).range(20..=100_000))]
     video_kbps: Option<u32>,
     /// Send no training patches: full-resolution pictures never leave this machine, and the server learns nothing new.
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
                 bail!("--sub-stream belongs to a camera: --input rtsp://...")
             };
             let (sub, main) = (cli.source.camera.config(sub)?, cli.source.camera.config(main)?);
+            let sub = rtsp::Config { audio: !cli.source.no_audio, ..sub };
             return relay(sub, main, cli.scale, dialer, cli.name, stop).await;
         }
         let mut source = cli.source.open(&stop)?;
@@ -103,14 +105,19 @@ fn main() -> ExitCode {
             (None, rate) => rate.unwrap_or(Rate::Total(600.0)),
         };
         let info = *source.info();
-        let mut plan = Plan::new(&info, cli.scale, cli.lr_height, rate)?;
+        let audio = source.audio().filter(|_| !cli.source.no_audio).cloned();
+        let audio_kbps = audio.as_ref().map_or(0.0, |audio| audio.kbps);
+        let mut plan = Plan::new(&info, cli.scale, cli.lr_height, rate.beside_audio(audio_kbps)?)?;
+        plan.audio_kbps = audio_kbps;
         plan.keyframe_interval_s = cli.keyframe_interval;
         if cli.no_patches {
             plan = plan.without_patches();
         }
         let client = dialer.connect().await?;
-        let mut uplink = Uplink::new(client, Some(dialer), &cli.name, plan.catalog().to_json().into())?;
-        tracing::info!(stream = cli.name, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, "sending");
+        let catalog = plan.catalog().with_audio(audio.as_ref().map(sound::rendition));
+        let mut uplink = Uplink::new(client, Some(dialer), &cli.name, &catalog)?;
+        let audio = audio.as_ref().map(|audio| audio.config.codec_string());
+        tracing::info!(stream = cli.name, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, audio, audio_kbps, "sending");
         let (uplink, sent) = tokio::task::spawn_blocking(move || {
             let mut pace: Box<dyn Pace> = match info.live {
                 true => Box::new(AsItComes(stop)),
@@ -136,7 +143,7 @@ async fn relay(
 ) -> Result<()> {
     let ingest = tokio::task::spawn_blocking(move || Ingest::open(sub, main, scale)).await??;
     let client = dialer.connect().await?;
-    let mut uplink = Uplink::new(client, Some(dialer), &name, ingest.catalog().to_json().into())?;
+    let mut uplink = Uplink::new(client, Some(dialer), &name, &ingest.catalog())?;
     let plan = ingest.plan();
     tracing::info!(stream = name, lr = ?plan.lr, hr = ?plan.hr, patch_kbps = plan.patch_kbps, "relaying");
     let (uplink, sent) = tokio::task::spawn_blocking(move || {

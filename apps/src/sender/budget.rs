@@ -1,4 +1,4 @@
-//! The uplink's budget: what the link has room for, how much of it is the video's, when a patch may go.
+//! The uplink's budget: what the link has room for, how much of it is the video's beside the audio, when a patch may go.
 
 use std::time::Duration;
 
@@ -20,7 +20,9 @@ const CHANGE_MIN: f64 = 0.03;
 /// Splits one uplink between video and patches.
 pub(crate) struct Budget {
     total: LinkRate,
-    /// Of the total, the patches' share.
+    /// Audio does not give way.
+    audio_kbps: f64,
+    /// Of what is left beside it, the patches' share.
     patch_share: f64,
     pacer: Pacer,
     /// What the encoder aims at, kbit/s.
@@ -32,11 +34,12 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let total_kbps = plan.video_kbps + plan.patch_kbps;
+        let (pictures_kbps, audio_kbps) = (plan.video_kbps + plan.patch_kbps, plan.audio_kbps);
         let (least, most) = plan.total_kbps_range;
         let mut budget = Self {
-            total: LinkRate::new(total_kbps, least..=most),
-            patch_share: plan.patch_kbps / total_kbps,
+            total: LinkRate::new(pictures_kbps + audio_kbps, least + audio_kbps..=most + audio_kbps),
+            audio_kbps,
+            patch_share: plan.patch_kbps / pictures_kbps,
             pacer: Pacer::new(Duration::ZERO, pacer::Config::default()),
             video_kbps: plan.video_kbps,
             credit_bytes: START_S * plan.patch_kbps * 125.0,
@@ -51,13 +54,18 @@ impl Budget {
         Pacer::new(now, pacer::Config { rate_start, rate_max: self.rate_max(), ..pacer::Config::default() })
     }
 
-    /// The most that video and a burst of patches may come to, bytes a second.
-    fn rate_max(&self) -> f64 {
-        self.total.kbps() * (1.0 + (BURST - 1.0) * self.patch_share) * 125.0
+    /// What is left for video and patches.
+    fn pictures_kbps(&self) -> f64 {
+        self.total.kbps() - self.audio_kbps
     }
 
     fn patch_bytes_per_s(&self) -> f64 {
-        self.total.kbps() * self.patch_share * 125.0
+        self.pictures_kbps() * self.patch_share * 125.0
+    }
+
+    /// The most that all may come to with a burst of patches, bytes a second.
+    fn rate_max(&self) -> f64 {
+        self.total.kbps() * 125.0 + (BURST - 1.0) * self.patch_bytes_per_s()
     }
 
     /// A frame came while there was no link.
@@ -87,7 +95,7 @@ impl Budget {
 
     /// What the encoder is to aim at from now on, kbit/s, if that has changed.
     pub(crate) fn new_video_kbps(&mut self) -> Option<u32> {
-        let kbps = self.total.kbps() * (1.0 - self.patch_share);
+        let kbps = self.pictures_kbps() * (1.0 - self.patch_share);
         if (kbps / self.video_kbps - 1.0).abs() < CHANGE_MIN {
             return None;
         }
@@ -97,6 +105,11 @@ impl Budget {
         }
         self.video_kbps = kbps;
         Some((kbps.round() as u32).max(1))
+    }
+
+    /// Books a packet of audio.
+    pub(crate) fn audio(&mut self, bytes: u64) {
+        self.pacer.spend_on_video(bytes);
     }
 
     /// Books a frame of video.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use hone_transport::catalog::Catalog;
 use hone_transport::{Delivery, Error, Message, Subscription, Track, TrackReader};
 use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A sender that was cut off is waited for so long. Its viewers stay, and what was learned does.
@@ -15,6 +17,8 @@ const LINGER: Duration = Duration::from_secs(60);
 pub enum Input {
     /// An access unit.
     Video(Message),
+    /// A packet of audio.
+    Audio(Message),
     /// A training patch.
     Patch(Message),
 }
@@ -25,8 +29,28 @@ pub struct Leg {
     subscription: Subscription,
     /// As it came.
     pub catalog: Bytes,
+    has_audio: bool,
+    /// None while nobody wants the stream: then the sender codes nothing.
+    tracks: Option<Tracks>,
+    /// Of the newest access unit. What a sender still keeps of before a pause was handed on before it.
+    last_us: Option<i64>,
+}
+
+struct Tracks {
     video: TrackReader,
-    patches: TrackReader,
+    /// As long as there is any that can be taken.
+    audio: Option<TrackReader>,
+    /// As long as there are any.
+    patches: Option<TrackReader>,
+}
+
+impl Tracks {
+    async fn open(subscription: &Subscription, has_audio: bool) -> Result<Self, Error> {
+        let open = |track| subscription.track(track, Delivery::All);
+        let video = open(Track::Video).await?;
+        let audio = if has_audio { Some(open(Track::Audio).await?) } else { None };
+        Ok(Self { video, audio, patches: Some(open(Track::Patches).await?) })
+    }
 }
 
 impl Leg {
@@ -37,13 +61,13 @@ impl Leg {
     pub async fn open(subscription: Subscription) -> Result<Self> {
         let mut catalog = subscription.track(Track::Catalog, Delivery::All).await?;
         let catalog = catalog.next().await?.context("it ended without a catalog")?.payload;
-        let video = subscription.track(Track::Video, Delivery::All).await?;
-        let patches = subscription.track(Track::Patches, Delivery::All).await?;
-        Ok(Self { subscription, catalog, video, patches })
+        let has_audio = Catalog::parse(&catalog)?.audio_rendition().is_some();
+        let tracks = Some(Tracks::open(&subscription, has_audio).await?);
+        Ok(Self { subscription, catalog, has_audio, tracks, last_us: None })
     }
 
-    /// Hands all messages to `to` until the stream ends or nobody takes them any more. `returning` are broadcasts of the
-    /// same name from later connections; one that is another stream is given back.
+    /// Hands all messages to `to` until the stream ends or nobody takes them any more; none while it is not `wanted`.
+    /// `returning` are broadcasts of the same name from later connections; one that is another stream is given back.
     ///
     /// # Errors
     /// What the stream was lost by, if the sender did not come back, or another server has it now.
@@ -51,9 +75,10 @@ impl Leg {
         mut self,
         returning: &mut Receiver<Subscription>,
         to: Sender<Input>,
+        mut wanted: watch::Receiver<bool>,
     ) -> Result<Option<Subscription>> {
         loop {
-            let error = match self.hand_on(&to).await {
+            let error = match self.hand_on(&to, &mut wanted).await {
                 Ok(()) => return Ok(None),
                 Err(error) => error,
             };
@@ -86,31 +111,90 @@ impl Leg {
         }
     }
 
-    async fn hand_on(&mut self, to: &Sender<Input>) -> Result<(), Error> {
-        let mut patches_open = true;
+    async fn hand_on(&mut self, to: &Sender<Input>, wanted: &mut watch::Receiver<bool>) -> Result<(), Error> {
         loop {
-            let input = tokio::select! {
-                // Video first: everything else may wait.
+            let (stream, resumed) = (self.subscription.name(), self.tracks.is_none());
+            if !*wanted.borrow_and_update() {
+                tracing::info!(stream, "nobody watches");
+                self.tracks = None;
+                tokio::select! {
+                    // Without its sender there is nothing to want.
+                    changed = wanted.changed() => if changed.is_err() { return Ok(()) },
+                    () = self.subscription.closed() => return Err(Error::Disconnected("it ended unwatched".into())),
+                    () = to.closed() => return Ok(()),
+                }
+                continue;
+            }
+            let tracks = match &mut self.tracks {
+                Some(tracks) => tracks,
+                none => none.insert(Tracks::open(&self.subscription, self.has_audio).await?),
+            };
+            if resumed {
+                tracing::info!(stream, "somebody watches");
+            }
+            // A group that began before the pause has lost its continuation.
+            let mut stale = resumed;
+            loop {
+                let message = tokio::select! {
+                    message = tracks.next(&self.subscription) => message?,
+                    changed = wanted.changed() => { if changed.is_err() { return Ok(()) }; break }
+                    () = to.closed() => return Ok(()),
+                };
+                let Some(input) = message else { return Ok(()) };
+                if let Input::Video(message) = &input {
+                    stale &= !(message.index == 0 && self.last_us.is_none_or(|last| message.pts_us > last));
+                    if stale {
+                        continue;
+                    }
+                    self.last_us = self.last_us.max(Some(message.pts_us));
+                }
+                if to.send(input).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+impl Tracks {
+    /// The next message; none once the video has ended.
+    async fn next(&mut self, subscription: &Subscription) -> Result<Option<Input>, Error> {
+        loop {
+            tokio::select! {
+                // Video first: everything else may wait, audio for as long as a message takes.
                 biased;
-                message = self.video.next() => match message? {
-                    Some(message) => Input::Video(message),
-                    None => return Ok(()),
-                },
-                message = self.patches.next(), if patches_open => match message {
-                    Ok(Some(message)) => Input::Patch(message),
-                    Ok(None) => { patches_open = false; continue }
-                    // Patches that are lost are no reason to stop the video.
+                message = self.video.next() => return Ok(message?.map(Input::Video)),
+                message = next(&mut self.audio) => match message {
+                    Ok(Some(message)) => return Ok(Some(Input::Audio(message))),
+                    Ok(None) => self.audio = None,
                     Err(Error::Lagged { .. }) => {
-                        self.patches = self.subscription.track(Track::Patches, Delivery::All).await?;
-                        continue
+                        self.audio = Some(subscription.track(Track::Audio, Delivery::All).await?);
+                    }
+                    // The pictures are as good without it.
+                    Err(error @ (Error::MessageTooLarge { .. } | Error::GroupTooLarge { .. })) => {
+                        tracing::warn!(stream = subscription.name(), %error, "its audio is left out");
+                        self.audio = None;
                     }
                     Err(error) => return Err(error),
                 },
-                () = to.closed() => return Ok(()),
-            };
-            if to.send(input).await.is_err() {
-                return Ok(());
+                message = next(&mut self.patches) => match message {
+                    Ok(Some(message)) => return Ok(Some(Input::Patch(message))),
+                    Ok(None) => self.patches = None,
+                    // Patches that are lost are no reason to stop the video.
+                    Err(Error::Lagged { .. }) => {
+                        self.patches = Some(subscription.track(Track::Patches, Delivery::All).await?);
+                    }
+                    Err(error) => return Err(error),
+                },
             }
         }
+    }
+}
+
+/// The next message of a track that may not be there: then never.
+pub(crate) async fn next(reader: &mut Option<TrackReader>) -> Result<Option<Message>, Error> {
+    match reader {
+        Some(reader) => reader.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use hone_media::decode;
 use hone_trainer::{Event, Publication, Trainer};
-use tokio::sync::mpsc as channel;
+use tokio::sync::{mpsc as channel, watch as latest};
 
 use super::Watch;
 use super::leg::Input;
@@ -26,6 +26,8 @@ pub(super) struct Lesson {
     pub(super) shown: Shown,
     pub(super) models: Option<Models>,
     pub(super) watch: Arc<dyn Watch>,
+    /// Whether the stream is worth learning now.
+    pub(super) wanted: latest::Receiver<bool>,
 }
 
 impl Lesson {
@@ -71,12 +73,18 @@ impl Lesson {
                             tracing::warn!(stream, %error, "training patch refused");
                         }
                     }
+                    // Nothing is learned from it: the relay keeps it to itself.
+                    Ok(Input::Audio(_)) => {}
                     Err(true) => {
                         saver.save(&learner.trainer);
                         return Ok(());
                     }
                     Err(false) => break,
                 }
+            }
+            if !*self.wanted.borrow() {
+                idle = true;
+                continue;
             }
             let event = place.step(|| {
                 let begun = Instant::now();

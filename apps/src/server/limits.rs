@@ -15,13 +15,23 @@ pub struct Limits {
     pub picture_pixels_max: u64,
     /// Most pictures a second; a stream that sends more, for longer than [`BURST_S`] of them, is dropped.
     pub pictures_per_second_max: u32,
+    /// Most packets of audio a second; a stream that sends more is dropped alike. The shortest of Opus last 2.5 ms.
+    pub audio_packets_per_second_max: u32,
     /// Most patches a second; more are left out.
     pub patches_per_second_max: u32,
+    /// Whether a stream that nobody watches is asked for nothing, and learns nothing. Its sender then codes nothing.
+    pub on_demand: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { picture_pixels_max: 1920 * 1088, pictures_per_second_max: 120, patches_per_second_max: 120 }
+        Self {
+            picture_pixels_max: 1920 * 1088,
+            pictures_per_second_max: 120,
+            audio_packets_per_second_max: 500,
+            patches_per_second_max: 120,
+            on_demand: false,
+        }
     }
 }
 
@@ -49,6 +59,11 @@ impl Limits {
     /// Counts pictures from now on.
     pub fn pictures(&self, now: Instant) -> Rate {
         Rate::new(self.pictures_per_second_max, now)
+    }
+
+    /// Counts packets of audio from now on.
+    pub fn audio_packets(&self, now: Instant) -> Rate {
+        Rate::new(self.audio_packets_per_second_max, now)
     }
 
     /// Counts patches from now on.

@@ -56,6 +56,8 @@ pub struct Stream {
     pub video_bytes: Counter,
     /// Pictures that came from the sender.
     pub pictures: Counter,
+    /// Payload of audio that came from the sender.
+    pub audio_bytes: Counter,
     /// Payload of patches that came from the sender.
     pub patch_bytes: Counter,
     /// Patches that came from the sender.
@@ -296,9 +298,12 @@ fn write_streams(out: &mut String, streams: &[(String, Arc<Stream>)], viewers: &
     }
     family(out, "hone_track_bytes_total", "counter", "Payload of each track.");
     for (stream, s) in streams {
-        for (track, bytes) in
-            [("video", &s.video_bytes), ("patches", &s.patch_bytes), ("model", &s.model_bytes)]
-        {
+        for (track, bytes) in [
+            ("video", &s.video_bytes),
+            ("audio", &s.audio_bytes),
+            ("patches", &s.patch_bytes),
+            ("model", &s.model_bytes),
+        ] {
             sample(out, "hone_track_bytes_total", &[("stream", stream), ("track", track)], bytes.get());
         }
     }

@@ -12,15 +12,16 @@ use tokio::sync::mpsc::{self, Sender};
 
 use super::{Input, Link, Monitor, Options, Received, Sink, Stream, show};
 use crate::dial::Dialer;
-use crate::server::{UPDATE_FORMAT, stopped};
+use crate::server::{UPDATE_FORMAT, next, stopped};
+use crate::sound;
 
 /// Messages that wait for the screen; beyond, reading stops and the transport decides what is stale. As many as
 /// come while a slow device upscales one frame.
 const SCREEN_QUEUE: usize = 16;
 /// How far a group may fall behind before it is skipped.
 const LATE_MAX: Duration = Duration::from_secs(2);
-/// How long after the last frame an update may come that was sent before it: every viewer of a stream ends with
-/// the same weights.
+/// How long after the last frame an update or audio may come that was sent before it: every viewer of a stream ends
+/// with the same weights.
 const LAST_UPDATE: Duration = Duration::from_secs(1);
 
 /// A stream that has begun, over a connection that may break.
@@ -31,7 +32,14 @@ pub struct Feed {
     /// Names this life of the stream: after a broken connection it may be the same, or another.
     life: (u64, Bytes),
     stream: Stream,
+    tracks: Tracks,
+}
+
+/// The tracks of one connection.
+struct Tracks {
     video: TrackReader,
+    /// As long as there is any that can be taken.
+    audio: Option<TrackReader>,
     model: TrackReader,
 }
 
@@ -54,14 +62,14 @@ impl Feed {
             let subscription = client.subscribe(name).await?;
             let catalog = catalog(&subscription).await?;
             let stream = stream_of(&Catalog::parse(&catalog)?)?;
-            let (video, model) = tracks(&subscription, delivery).await?;
-            Ok::<_, anyhow::Error>(((subscription.instance(), catalog), stream, video, model))
+            let tracks = Tracks::open(&subscription, delivery, &stream).await?;
+            Ok::<_, anyhow::Error>(((subscription.instance(), catalog), stream, tracks))
         };
-        let (life, stream, video, model) = tokio::select! {
+        let (life, stream, tracks) = tokio::select! {
             begun = begun => begun?,
             () = stopped(stop) => bail!("stopped before stream `{name}` began"),
         };
-        Ok(Self { client, name: name.to_owned(), delivery, life, stream, video, model })
+        Ok(Self { client, name: name.to_owned(), delivery, life, stream, tracks })
     }
 
     /// Shows the stream until it ends, or goes on as another one, or `stop` is set. Whether it has ended, and the sink
@@ -108,7 +116,7 @@ impl Feed {
         stop: &AtomicBool,
     ) -> Result<End> {
         loop {
-            let error = match read(&mut self.video, &mut self.model, to_screen, stop).await {
+            let error = match self.tracks.read(to_screen, stop).await {
                 Ok(()) => return Ok(End::Ended),
                 Err(error) => error,
             };
@@ -136,11 +144,14 @@ impl Feed {
                 let subscription = self.client.subscribe(&self.name).await?;
                 let catalog = catalog(&subscription).await?;
                 let same = (subscription.instance(), catalog) == self.life;
-                Ok::<_, anyhow::Error>((same, tracks(&subscription, self.delivery).await?))
+                Ok::<_, anyhow::Error>((
+                    same,
+                    Tracks::open(&subscription, self.delivery, &self.stream).await?,
+                ))
             };
             match tried.await {
-                Ok((true, (video, model))) => {
-                    (self.video, self.model) = (video, model);
+                Ok((true, tracks)) => {
+                    self.tracks = tracks;
                     return Ok(true);
                 }
                 Ok((false, _)) => return Ok(false),
@@ -166,16 +177,6 @@ async fn catalog(subscription: &Subscription) -> Result<Bytes> {
     Ok(catalog.next().await?.context("the stream ended without a catalog")?.payload)
 }
 
-async fn tracks(
-    subscription: &Subscription,
-    delivery: Delivery,
-) -> Result<(TrackReader, TrackReader), Error> {
-    let video = subscription.track(Track::Video, delivery).await?;
-    // Old versions are of no use: a group opens with a snapshot of everything before it.
-    let model = subscription.track(Track::Model, Delivery::Latest { max_age: Duration::ZERO }).await?;
-    Ok((video, model))
-}
-
 fn stream_of(catalog: &Catalog) -> Result<Stream> {
     let (rendition, hone) =
         catalog.rendition().zip(catalog.hone.as_ref()).context("no video of ours in its catalog")?;
@@ -187,45 +188,76 @@ fn stream_of(catalog: &Catalog) -> Result<Stream> {
         lr: (rendition.coded_width, rendition.coded_height),
         fps: rendition.framerate.unwrap_or(30.0),
         start_unix_us: hone.start_unix_us,
+        audio: sound::config(catalog),
     })
 }
 
-/// Moves messages from the network to the screen's thread until the video ends.
-async fn read(
-    video: &mut TrackReader,
-    model: &mut TrackReader,
-    to_screen: &Sender<Input>,
-    stop: &AtomicBool,
-) -> Result<(), Error> {
-    let mut model_open = true;
-    loop {
-        let input = tokio::select! {
-            biased;
-            message = model.next(), if model_open => match message? {
-                Some(message) => Input::Model(message),
-                None => { model_open = false; continue }
-            },
-            message = video.next() => match message? {
-                Some(message) => Input::Video(message, Instant::now()),
-                None => break,
-            },
-            () = stopped(stop) => return Ok(()),
-            // The screen has failed: its own error says why.
-            () = to_screen.closed() => return Ok(()),
+impl Tracks {
+    async fn open(subscription: &Subscription, delivery: Delivery, stream: &Stream) -> Result<Self, Error> {
+        let video = subscription.track(Track::Video, delivery).await?;
+        let audio = match &stream.audio {
+            Some(_) => Some(subscription.track(Track::Audio, delivery).await?),
+            None => None,
         };
-        if to_screen.send(input).await.is_err() {
-            return Ok(());
-        }
+        // Old versions are of no use: a group opens with a snapshot of everything before it.
+        let model = subscription.track(Track::Model, Delivery::Latest { max_age: Duration::ZERO }).await?;
+        Ok(Self { video, audio, model })
     }
-    let last_updates = async {
-        while let Ok(Some(message)) = model.next().await {
-            if to_screen.send(Input::Model(message)).await.is_err() {
-                break;
+
+    /// Moves messages from the network to the screen's thread until the video ends.
+    async fn read(&mut self, to_screen: &Sender<Input>, stop: &AtomicBool) -> Result<(), Error> {
+        let mut model_open = true;
+        loop {
+            let input = tokio::select! {
+                biased;
+                message = self.model.next(), if model_open => match message? {
+                    Some(message) => Input::Model(message),
+                    None => { model_open = false; continue }
+                },
+                message = next(&mut self.audio) => match message {
+                    Ok(Some(message)) => Input::Audio(message),
+                    Ok(None) => { self.audio = None; continue }
+                    // The pictures are as good without it.
+                    Err(error @ (Error::MessageTooLarge { .. } | Error::GroupTooLarge { .. })) => {
+                        tracing::warn!(%error, "the stream's audio is left out from here on");
+                        self.audio = None;
+                        continue
+                    }
+                    Err(Error::Lagged { .. }) => { self.audio = None; continue }
+                    Err(error) => return Err(error),
+                },
+                message = self.video.next() => match message? {
+                    Some(message) => Input::Video(message, Instant::now()),
+                    None => break,
+                },
+                () = stopped(stop) => return Ok(()),
+                // The screen has failed: its own error says why.
+                () = to_screen.closed() => return Ok(()),
+            };
+            if to_screen.send(input).await.is_err() {
+                return Ok(());
             }
         }
-    };
-    if model_open && tokio::time::timeout(LAST_UPDATE, last_updates).await.is_err() {
-        tracing::debug!("the model track did not end with the video");
+        let Self { audio, model, .. } = self;
+        let last_updates = async {
+            while let Ok(Some(message)) = model.next().await {
+                if to_screen.send(Input::Model(message)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let last_audio = async {
+            let Some(audio) = audio else { return };
+            while let Ok(Some(message)) = audio.next().await {
+                if to_screen.send(Input::Audio(message)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let rest = async { tokio::join!(last_audio, last_updates) };
+        if tokio::time::timeout(LAST_UPDATE, rest).await.is_err() {
+            tracing::debug!("the other tracks did not end with the video");
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -13,6 +13,7 @@ mod stats;
 use std::time::Instant;
 
 use anyhow::Result;
+use hone_media::audio;
 use hone_media::encode::Packet;
 use hone_media::frame::{Colour, Frame};
 use hone_model::Arch;
@@ -55,6 +56,8 @@ pub struct Stream {
     pub fps: f64,
     /// Wall clock at media time 0, microseconds since 1970-01-01 UTC; 0 where nobody knows.
     pub start_unix_us: u64,
+    /// The audio beside it, if there is any that we know.
+    pub audio: Option<audio::Config>,
 }
 
 /// What a recording must know before its first packet.
@@ -109,6 +112,14 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// One packet of audio as it came, times growing; about when the pictures beside it come, and before they are shown.
+    ///
+    /// # Errors
+    /// Ends the viewer.
+    fn audio(&mut self, _packet: audio::Packet) -> Result<()> {
+        Ok(())
+    }
+
     /// One frame, in the order of showing. `screen` may be used to upscale it otherwise, for comparison.
     ///
     /// # Errors
@@ -150,6 +161,8 @@ pub struct Received {
     pub dropped: u64,
     /// Bytes of video.
     pub video_bytes: u64,
+    /// Bytes of audio.
+    pub audio_bytes: u64,
     /// Model updates applied.
     pub updates: u64,
     /// Bytes of model updates.
@@ -164,6 +177,8 @@ pub struct Received {
 enum Input {
     /// An access unit, and when it arrived.
     Video(Message, Instant),
+    /// A packet of audio.
+    Audio(Message),
     /// A model update.
     Model(Message),
 }

@@ -1,13 +1,16 @@
 //! What a viewer writes: recordings and a pipe.
 
+mod recording;
+
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use hone_media::audio;
 use hone_media::encode::{self, Encoder, Packet};
 use hone_media::frame::I420;
-use hone_media::record::{self, Recorder};
 
+use self::recording::Recording;
 use super::{Format, Shown, Sink, Stream};
 use crate::picture;
 use crate::screen::Screen;
@@ -31,12 +34,12 @@ pub struct Files {
 /// An MP4 file has one size and one colour: if the stream changes either, or another stream begins, the recording
 /// goes on in a file of its own, `sr-2.mp4` after `sr.mp4`. A pipe cannot change: that is an error.
 pub struct Outputs {
-    record: Option<Series>,
-    record_raw: Option<Series>,
+    record: Option<Recording>,
+    /// Of what is shown.
+    encoder: Option<Encoder>,
+    record_raw: Option<Recording>,
     y4m: Option<Y4m>,
     fps: f64,
-    shown: Option<(Format, Encoder, Recorder)>,
-    raw: Option<(Format, Recorder)>,
 }
 
 impl Outputs {
@@ -47,12 +50,11 @@ impl Outputs {
     pub fn open(files: Files) -> Result<Self> {
         let y4m = files.y4m.as_deref().map(Y4m::open).transpose()?;
         Ok(Self {
-            record: files.record.map(Series::new),
-            record_raw: files.record_raw.map(Series::new),
+            record: files.record.map(Recording::new),
+            encoder: None,
+            record_raw: files.record_raw.map(Recording::new),
             y4m,
             fps: 30.0,
-            shown: None,
-            raw: None,
         })
     }
 
@@ -62,47 +64,43 @@ impl Outputs {
     }
 
     fn record_shown(&mut self, image: &I420, pts_us: i64, format: Format) -> Result<()> {
-        let Some(series) = &mut self.record else { return Ok(()) };
-        if self.shown.as_ref().is_none_or(|(have, ..)| *have != format) {
-            if let Some((.., recorder)) = self.shown.take() {
-                recorder.finish()?;
-            }
+        let Some(recording) = &mut self.record else { return Ok(()) };
+        if recording.is_new(&format) {
             let (width, height) = format.size;
             let kbps = RECORD_KBPS_PER_MEGAPIXEL * f64::from(width) * f64::from(height) / 1e6;
             let config = encode::Config::new(width, height, self.fps, kbps.clamp(200.0, 50_000.0) as u32);
             let config = encode::Config { colour: format.colour, threads: 2, ..config };
-            let recorder = series.next(format, self.fps)?;
-            self.shown = Some((format, Encoder::new(&config)?, recorder));
+            self.encoder = Some(Encoder::new(&config)?);
         }
-        if let Some((_, encoder, recorder)) = &mut self.shown {
-            recorder.write(&encoder.encode(image, pts_us, false)?)?;
+        match &mut self.encoder {
+            Some(encoder) => recording.write(&encoder.encode(image, pts_us, false)?, format, self.fps),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn recordings(&mut self) -> impl Iterator<Item = &mut Recording> {
+        self.record.iter_mut().chain(&mut self.record_raw)
     }
 }
 
 impl Sink for Outputs {
     fn start(&mut self, stream: &Stream) -> Result<()> {
         self.fps = stream.fps.clamp(1.0, 120.0);
+        self.recordings().for_each(|recording| recording.start(stream.audio.clone()));
         Ok(())
     }
 
+    fn audio(&mut self, packet: audio::Packet) -> Result<()> {
+        self.recordings().try_for_each(|recording| recording.audio(packet.clone()))
+    }
+
     fn packet(&mut self, packet: &Packet, format: &Format) -> Result<()> {
-        let Some(series) = &mut self.record_raw else { return Ok(()) };
-        if self.raw.as_ref().is_none_or(|(have, _)| have != format) {
-            // A file can only begin with a keyframe.
-            if !packet.keyframe {
-                return Ok(());
-            }
-            if let Some((_, recorder)) = self.raw.take() {
-                recorder.finish()?;
-            }
-            self.raw = Some((*format, series.next(*format, self.fps)?));
+        let Some(recording) = &mut self.record_raw else { return Ok(()) };
+        // A file can only begin with a keyframe.
+        if recording.is_new(format) && !packet.keyframe {
+            return Ok(());
         }
-        if let Some((_, recorder)) = &mut self.raw {
-            recorder.write(packet)?;
-        }
-        Ok(())
+        recording.write(packet, *format, self.fps)
     }
 
     fn shown(&mut self, shown: &Shown, _screen: &mut Screen) -> Result<()> {
@@ -121,45 +119,8 @@ impl Sink for Outputs {
 
     fn end(&mut self) -> Result<()> {
         // Both are finished, also if one of them fails.
-        let shown = self.shown.take().map(|(.., recorder)| recorder.finish());
-        let raw = self.raw.take().map(|(_, recorder)| recorder.finish());
-        Ok(shown.into_iter().chain(raw).collect::<Result<(), _>>()?)
-    }
-}
-
-/// A recording and its continuations.
-struct Series {
-    path: PathBuf,
-    files: u32,
-}
-
-impl Series {
-    fn new(path: PathBuf) -> Self {
-        Self { path, files: 0 }
-    }
-
-    /// `sr.mp4`, then `sr-2.mp4`, `sr-3.mp4`.
-    fn path(&self) -> PathBuf {
-        if self.files < 2 {
-            return self.path.clone();
-        }
-        let mut name = self.path.file_stem().unwrap_or_default().to_owned();
-        name.push(format!("-{}", self.files));
-        if let Some(extension) = self.path.extension() {
-            name.push(".");
-            name.push(extension);
-        }
-        self.path.with_file_name(name)
-    }
-
-    fn next(&mut self, format: Format, fps: f64) -> Result<Recorder> {
-        self.files += 1;
-        let path = self.path();
-        let (width, height) = format.size;
-        let config = record::Config { width, height, fps, colour: format.colour };
-        let recorder = Recorder::create(&path, config)?;
-        tracing::info!(file = %path.display(), width, height, "recording");
-        Ok(recorder)
+        let finished: Vec<Result<()>> = self.recordings().map(Recording::finish).collect();
+        finished.into_iter().collect()
     }
 }
 
@@ -208,25 +169,5 @@ impl Y4m {
             self.to.write_all(plane)?;
         }
         Ok(self.to.flush()?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_recording_goes_on_in_numbered_files() {
-        for (path, second) in [
-            ("a/sr.mp4", "a/sr-2.mp4"),
-            ("sr", "sr-2"),
-            ("two.dots.mp4", "two.dots-2.mp4"),
-            (".mp4", ".mp4-2"),
-        ] {
-            let mut series = Series { path: path.into(), files: 1 };
-            assert_eq!(series.path(), Path::new(path));
-            series.files = 2;
-            assert_eq!(series.path(), Path::new(second));
-        }
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn run<S: Sink>(
         playout: Playout::default(),
         waiting: VecDeque::new(),
         last: None,
+        last_audio_us: -1,
         good_from_us: None,
         last_shown: None,
         caught_up: false,
@@ -101,6 +102,8 @@ struct Show<'a, S> {
     waiting: VecDeque<Frame>,
     /// Group and index of the newest access unit.
     last: Option<(u64, u64)>,
+    /// Media time of the newest packet of audio.
+    last_audio_us: i64,
     /// Media time of the keyframe since which nothing was damaged. None: nothing is shown until the next.
     good_from_us: Option<i64>,
     last_shown: Option<Instant>,
@@ -123,6 +126,7 @@ impl<S: Sink> Show<'_, S> {
         while !self.stopped() {
             match self.next(&runtime) {
                 Next::Take(Input::Model(message)) => self.update(&message),
+                Next::Take(Input::Audio(message)) => self.audio(message)?,
                 Next::Take(Input::Video(message, arrived)) => self.video(message, arrived)?,
                 Next::Show => self.show_due()?,
                 Next::End => {

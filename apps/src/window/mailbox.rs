@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
+use hone_media::audio;
 use hone_media::encode::Packet;
 use hone_media::frame::Frame;
 use hone_runtime::{Mode, wgpu};
@@ -144,6 +145,10 @@ impl Sink for WindowSink {
 
     fn packet(&mut self, packet: &Packet, format: &Format) -> Result<()> {
         self.outputs.packet(packet, format)
+    }
+
+    fn audio(&mut self, packet: audio::Packet) -> Result<()> {
+        self.outputs.audio(packet)
     }
 
     /// The device in use where none was chosen since.

@@ -4,13 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "tests and benchmarks fail by panicking")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use hone_apps::dial::Dialer;
 use hone_apps::screen::Screen;
-use hone_apps::sender::{self, Plan, Rate, RealTime, Sent};
-use hone_apps::server::{self, Options, Unwatched};
+use hone_apps::sender::{self, Plan, Rate, Sent};
+use hone_apps::server::limits::Limits;
+use hone_apps::server::{self, Options, Setup, Unwatched};
 use hone_apps::uplink::Uplink;
 use hone_apps::viewer::{self, Monitor, Received, Session, Shown, Sink, Stream, Until};
 use hone_media::source::{Pattern, Source};
@@ -46,6 +47,47 @@ impl Sink for Watch {
     }
 }
 
+/// What to run.
+pub struct Setting {
+    /// Columns and rows of the test pattern.
+    pub hr: (u32, u32),
+    /// The uplink.
+    pub kbps: f64,
+    /// Each leg's link.
+    pub link: link::Config,
+    /// What a stream may cost the server.
+    pub limits: Limits,
+    /// How many times faster than life the camera runs.
+    pub times: f64,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            hr: (320, 192),
+            kbps: 300.0,
+            link: link::Config::default(),
+            limits: Limits::default(),
+            times: 1.0,
+        }
+    }
+}
+
+struct Pace {
+    times: f64,
+    start: Option<(Instant, i64)>,
+    stop: Arc<AtomicBool>,
+}
+
+impl sender::Pace for Pace {
+    fn wait(&mut self, pts_us: i64) -> bool {
+        let (start, first) = *self.start.get_or_insert((Instant::now(), pts_us));
+        let due = start + Duration::from_micros((pts_us - first).max(0) as u64).div_f64(self.times);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        !self.stop.load(Ordering::Relaxed)
+    }
+}
+
 /// All of it, running.
 pub struct Rig {
     pub up: Link,
@@ -68,6 +110,11 @@ pub struct Ended {
 impl Rig {
     /// A test pattern of `hr` at half the size, `kbps` in all, over two links like `link`.
     pub async fn start(hr: (u32, u32), kbps: f64, link: link::Config) -> Self {
+        Self::set_up(Setting { hr, kbps, link, ..Setting::default() }).await
+    }
+
+    pub async fn set_up(setting: Setting) -> Self {
+        let Setting { hr, kbps, link, limits, times } = setting;
         let endpoint = EndpointConfig {
             bind: ([127, 0, 0, 1], 0).into(),
             certificate: Certificate::Dev,
@@ -82,7 +129,11 @@ impl Rig {
         let (stop, stop_sending) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let serving = tokio::spawn(server::run(
             Arc::new(server),
-            Options { backend: server::Backend::Cpu, ..Options::default() },
+            Setup {
+                trainer: Options { backend: server::Backend::Cpu, ..Options::default() },
+                limits: Arc::new(RwLock::new(limits)),
+                ..Setup::default()
+            },
             Arc::new(Unwatched),
             stop.clone(),
         ));
@@ -94,9 +145,9 @@ impl Rig {
             move || {
                 let mut source = Pattern::new(hr.0, hr.1, FPS, Box::new(|| 0)).unwrap();
                 let plan = Plan::new(source.info(), 2, None, Rate::Total(kbps)).unwrap();
-                let catalog = plan.catalog().to_json().into();
-                let mut uplink = Uplink::new(first, Some(dialer), "cam", catalog)?;
-                let sent = sender::run(&mut uplink, &mut source, &plan, &mut RealTime::new(stop));
+                let mut uplink = Uplink::new(first, Some(dialer), "cam", &plan.catalog())?;
+                let sent =
+                    sender::run(&mut uplink, &mut source, &plan, &mut Pace { times, start: None, stop });
                 tokio::runtime::Handle::current().block_on(uplink.close());
                 sent
             }
@@ -105,7 +156,12 @@ impl Rig {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let monitor = Arc::new(Monitor::default());
         let dialer = Dialer::new(client, down.addr().to_string());
-        let options = viewer::Options { target: Preference::Cpu.into(), ..viewer::Options::default() };
+        let options = viewer::Options {
+            target: Preference::Cpu.into(),
+            // Media time is no guide to when a frame is due where it runs faster.
+            every_frame: times != 1.0,
+            ..viewer::Options::default()
+        };
         let session = Session { dialer, name: "cam".into(), options };
         let viewing = tokio::spawn({
             let (monitor, stop, sink) = (monitor.clone(), stop.clone(), Watch(seen.clone()));

@@ -8,6 +8,7 @@ use anyhow::Result;
 use hone_apps::screen::{Screen, Target};
 use hone_apps::server::UPDATE_FORMAT;
 use hone_apps::viewer::{self, Files, Format, Monitor, Outputs, Received, Shown, Sink, State};
+use hone_media::audio;
 use hone_media::encode::{self, Encoder, Packet};
 use hone_media::frame::Colour;
 use hone_model::{Arch, Origin, Published, Weights, update};
@@ -73,6 +74,10 @@ impl Sink for Keep {
 
     fn packet(&mut self, packet: &Packet, format: &Format) -> Result<()> {
         self.outputs.packet(packet, format)
+    }
+
+    fn audio(&mut self, packet: audio::Packet) -> Result<()> {
+        self.outputs.audio(packet)
     }
 
     fn shown(&mut self, shown: &Shown, screen: &mut Screen) -> Result<()> {

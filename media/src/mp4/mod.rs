@@ -1,5 +1,5 @@
-//! The part of MP4 that this crate needs: sample tables of an H.264 track, plain or fragmented, and a writer
-//! of fragments.
+//! The part of MP4 that this crate needs: sample tables of an H.264 and an audio track, plain or fragmented, and
+//! a writer of fragments.
 //!
 //! Written here rather than taken from a crate because both directions carry demands that we found unmet:
 //! readers allocated what a hostile header claims, panicked on inconsistent tables or dropped gaps between
@@ -11,7 +11,9 @@ pub(crate) mod avc;
 pub(crate) mod boxes;
 pub(crate) mod fragment;
 pub(crate) mod movie;
+pub(crate) mod sound;
 pub(crate) mod table;
+pub(crate) mod track;
 pub(crate) mod write;
 
 /// A file that cannot be used, with the reason. Offsets and names point at what is wrong.

@@ -1,4 +1,4 @@
-//! Opening an MP4 file: top-level boxes, the H.264 track, its samples and its edit.
+//! Opening an MP4 file: top-level boxes, the H.264 track, and the audio track.
 //!
 //! Only headers are read here; pictures stay in the file until their turn comes.
 
@@ -7,11 +7,12 @@ use std::io::{Read, Seek, SeekFrom};
 use super::Error;
 use super::avc::Configuration;
 use super::boxes::{self, Name, Reader};
-use super::fragment::{self, Defaults};
-use super::table::{self, Sample};
+use super::sound::Sound;
+use super::table::Sample;
+use super::track::{self, Header, Presentation};
 use crate::limits::{MAX_HEADER_BOX_BYTES, MAX_TOP_LEVEL_BOXES};
 
-/// The H.264 track of a movie.
+/// The H.264 track of a movie, and the audio beside it.
 #[derive(Debug)]
 pub(crate) struct Track {
     /// Ticks per second of all times.
@@ -24,8 +25,10 @@ pub(crate) struct Track {
     pub start: i64,
     /// Presentation times from here on are not shown.
     pub end: i64,
-    /// Whether the movie has an audio track too.
-    pub has_audio: bool,
+    /// When samples are presented in the movie, where audio has the same clock.
+    pub presentation: Presentation,
+    /// The first audio track that we carry.
+    pub sound: Option<Sound>,
 }
 
 /// Reads the headers of a movie and lists the samples of its first H.264 track.
@@ -33,31 +36,32 @@ pub(crate) fn open<R: Read + Seek>(file: &mut R) -> Result<Track, Error> {
     let file_len = file.seek(SeekFrom::End(0))?;
     let boxes = TopLevel::scan(file, file_len)?;
     let (_, moov) = boxes.headers.iter().find(|(at, _)| at.name == *b"moov").ok_or(Error::NoMovie)?;
-    let mut header = TrackHeader::find(moov)?;
-    let mut samples = std::mem::take(&mut header.samples);
-    let mut next_dts = 0;
-    for (at, moof) in boxes.headers.iter().filter(|(at, _)| at.name == *b"moof") {
-        fragment::push_samples(moof, at.offset, header.id, header.defaults, &mut next_dts, &mut samples)?;
-    }
-    let listed = samples.len();
-    samples
-        .retain(|sample| sample.size > 0 && sample.offset.saturating_add(u64::from(sample.size)) <= file_len);
-    if samples.len() < listed {
-        tracing::warn!(listed, whole = samples.len(), "the file is cut short: frames at its end are missing");
-    }
+    let moofs = || {
+        let moofs = boxes.headers.iter().filter(|(at, _)| at.name == *b"moof");
+        moofs.map(|(at, moof)| (at.offset, &moof[..]))
+    };
+    let traks = Traks::find(moov)?;
+    let (mut header, configuration) = traks.video;
+    header.complete(moofs(), file_len)?;
+    let presentation = header.presentation();
+    let Header { timescale, mut samples, edit, .. } = header;
     let first = samples.iter().position(|sample| sample.sync).ok_or(Error::Empty)?;
     samples.drain(..first);
     let earliest = samples.iter().map(|sample| sample.pts).min().ok_or(Error::Empty)?;
-    let start = header.edit_start.unwrap_or(earliest).max(earliest);
-    let end = header.edit_duration.map_or(i64::MAX, |duration| start.saturating_add(duration));
-    Ok(Track {
-        timescale: header.timescale,
-        configuration: header.configuration,
-        samples,
-        start,
-        end,
-        has_audio: header.has_audio,
-    })
+    let start = edit.start.unwrap_or(earliest).max(earliest);
+    let end = edit.duration.map_or(i64::MAX, |duration| start.saturating_add(duration));
+    let mut sound = None;
+    for (trak, mdia) in traks.audio {
+        match Sound::read(moov, trak, mdia, moofs(), file_len) {
+            Ok(read) => {
+                sound = Some(read);
+                break;
+            }
+            // The pictures are as good as without it.
+            Err(error) => tracing::warn!(%error, "an audio track of the file is left out"),
+        }
+    }
+    Ok(Track { timescale, configuration, samples, start, end, presentation, sound })
 }
 
 /// Where a top-level box begins.
@@ -126,23 +130,20 @@ impl TopLevel {
 /// Boxes that an MP4 or QuickTime file may begin with.
 const FIRST: [&Name; 7] = [b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide"];
 
-/// What `moov` says of the H.264 track.
-struct TrackHeader {
-    id: u32,
-    timescale: u32,
-    configuration: Configuration,
-    samples: Vec<Sample>,
-    defaults: Defaults,
-    edit_start: Option<i64>,
-    edit_duration: Option<i64>,
-    has_audio: bool,
+/// Most audio tracks that are looked at: a few languages.
+const AUDIO_TRACKS_MAX: usize = 16;
+
+/// The tracks of a movie that we read.
+struct Traks<'a> {
+    video: (Header, Configuration),
+    /// `trak` and `mdia` of each audio track.
+    audio: Vec<(&'a [u8], &'a [u8])>,
 }
 
-impl TrackHeader {
-    fn find(moov: &[u8]) -> Result<Self, Error> {
-        let mut found = None;
+impl<'a> Traks<'a> {
+    fn find(moov: &'a [u8]) -> Result<Self, Error> {
+        let (mut found, mut audio) = (None, Vec::new());
         let mut others = Vec::new();
-        let mut has_audio = false;
         for child in boxes::children("moov", moov) {
             let (name, trak) = child?;
             if name != *b"trak" {
@@ -152,105 +153,32 @@ impl TrackHeader {
             let mut handler = Reader::new("hdlr", boxes::need("mdia", mdia, b"hdlr", "has no handler")?);
             handler.skip(8)?;
             match &handler.name()? {
-                b"soun" => has_audio = true,
-                b"vide" if found.is_none() => match Self::video(moov, trak, mdia)? {
-                    Ok(header) => found = Some(header),
+                b"soun" if audio.len() < AUDIO_TRACKS_MAX => audio.push((trak, mdia)),
+                b"vide" if found.is_none() => match video(moov, trak, mdia)? {
+                    Ok(video) => found = Some(video),
                     Err(codec) => others.push(codec),
                 },
                 _ => {}
             }
         }
-        let mut header = found.ok_or(Error::NoH264(others))?;
-        header.has_audio = has_audio;
-        Ok(header)
-    }
-
-    /// Reads a video track; the inner error is the name of a codec that is not H.264.
-    fn video(moov: &[u8], trak: &[u8], mdia: &[u8]) -> Result<Result<Self, String>, Error> {
-        let minf = boxes::need("mdia", mdia, b"minf", "has no media information")?;
-        let stbl = boxes::need("minf", minf, b"stbl", "has no sample table")?;
-        let mut stsd = Reader::new("stsd", boxes::need("stbl", stbl, b"stsd", "has no sample description")?);
-        stsd.skip(8)?; // version, flags, entry_count: the first entry counts
-        let Some(entry) = boxes::children("stsd", stsd.rest()).next() else {
-            return Err(stsd.damaged("is empty"));
-        };
-        let (codec, entry) = entry?;
-        if codec != *b"avc1" && codec != *b"avc3" {
-            return Ok(Err(codec_name(codec)));
-        }
-        let mut visual = Reader::new("avc1", entry);
-        visual.skip(VISUAL_SAMPLE_ENTRY_BYTES)?;
-        let avcc = boxes::need("avc1", visual.rest(), b"avcC", "has no decoder configuration")?;
-        let configuration = Configuration::parse(avcc)?;
-
-        let mut mdhd = Reader::new("mdhd", boxes::need("mdia", mdia, b"mdhd", "has no media header")?);
-        let (version, _) = mdhd.version_flags()?;
-        mdhd.skip(if version == 1 { 16 } else { 8 })?;
-        let timescale = mdhd.u32()?;
-        if timescale == 0 {
-            return Err(mdhd.damaged("has a timescale of zero"));
-        }
-        let mut tkhd = Reader::new("tkhd", boxes::need("trak", trak, b"tkhd", "has no header")?);
-        let (version, _) = tkhd.version_flags()?;
-        tkhd.skip(if version == 1 { 16 } else { 8 })?;
-        let id = tkhd.u32()?;
-        let defaults = match boxes::find("moov", moov, b"mvex")? {
-            Some(mvex) => fragment::defaults(mvex, id)?,
-            None => Defaults::default(),
-        };
-        let (edit_start, edit_duration) = edit(moov, trak, timescale)?;
-        let samples = table::samples(stbl)?;
-        Ok(Ok(Self {
-            id,
-            timescale,
-            configuration,
-            samples,
-            defaults,
-            edit_start,
-            edit_duration,
-            has_audio: false,
-        }))
+        Ok(Self { video: found.ok_or(Error::NoH264(others))?, audio })
     }
 }
 
 /// Fixed fields of a `VisualSampleEntry` in front of its boxes.
 const VISUAL_SAMPLE_ENTRY_BYTES: usize = 78;
 
-/// Start and duration, in the track's timescale, of the first edit that shows something.
-///
-/// Empty edits in front only delay the track against others, which matters to audio alone. Further edits
-/// would repeat or skip parts; they are rare and reported, not followed.
-fn edit(moov: &[u8], trak: &[u8], timescale: u32) -> Result<(Option<i64>, Option<i64>), Error> {
-    let Some(edts) = boxes::find("trak", trak, b"edts")? else { return Ok((None, None)) };
-    let Some(elst) = boxes::find("edts", edts, b"elst")? else { return Ok((None, None)) };
-    let mut mvhd = Reader::new("mvhd", boxes::need("moov", moov, b"mvhd", "has no movie header")?);
-    let (version, _) = mvhd.version_flags()?;
-    mvhd.skip(if version == 1 { 16 } else { 8 })?;
-    let movie_timescale = u64::from(mvhd.u32()?);
-
-    let mut reader = Reader::new("elst", elst);
-    let (version, _) = reader.version_flags()?;
-    let count = reader.entries(if version == 1 { 20 } else { 12 })?;
-    let mut shown = None;
-    for _ in 0..count {
-        let duration = reader.u32_or_u64(version)?;
-        let start = if version == 1 { reader.i64()? } else { i64::from(reader.i32()?) };
-        reader.skip(4)?; // media_rate
-        if start >= 0 {
-            if shown.is_some() {
-                tracing::warn!(count, "the file has several edits; only the first is followed");
-                break;
-            }
-            shown = Some((start, duration));
-        }
+/// Reads a video track; the inner error is the name of a codec that is not H.264.
+fn video(moov: &[u8], trak: &[u8], mdia: &[u8]) -> Result<Result<(Header, Configuration), String>, Error> {
+    let (stbl, codec, entry) = track::table(mdia)?;
+    if codec != *b"avc1" && codec != *b"avc3" {
+        return Ok(Err(codec_name(codec)));
     }
-    let Some((start, duration)) = shown else { return Ok((None, None)) };
-    // Duration zero, which writers of fragments use, means up to the end.
-    if duration == 0 || movie_timescale == 0 {
-        return Ok((Some(start), None));
-    }
-    let duration = (u128::from(duration) * u128::from(timescale)).div_ceil(u128::from(movie_timescale));
-    Ok((Some(start), i64::try_from(duration).ok()))
+    let mut visual = Reader::new("avc1", entry);
+    visual.skip(VISUAL_SAMPLE_ENTRY_BYTES)?;
+    let avcc = boxes::need("avc1", visual.rest(), b"avcC", "has no decoder configuration")?;
+    let configuration = Configuration::parse(avcc)?;
+    Ok(Ok((Header::read(moov, trak, mdia, stbl)?, configuration)))
 }
 
 /// A readable name for a sample entry.

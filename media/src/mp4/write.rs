@@ -3,10 +3,13 @@
 use super::boxes::Name;
 use super::table::Sample;
 
-/// Ticks per second: media times are microseconds, so nothing is rounded.
+use crate::audio;
+
+/// Ticks per second of the video: media times are microseconds, so nothing is rounded. Audio counts samples.
 pub(crate) const TIMESCALE: u32 = 1_000_000;
 
-const TRACK_ID: u32 = 1;
+const VIDEO_TRACK: u32 = 1;
+const AUDIO_TRACK: u32 = 2;
 
 /// Appends a box whose payload `fill` writes.
 fn boxed(out: &mut Vec<u8>, name: &Name, fill: impl FnOnce(&mut Vec<u8>)) {
@@ -53,7 +56,7 @@ pub(crate) struct Video<'a> {
 }
 
 /// `ftyp` and `moov`.
-pub(crate) fn header(video: &Video<'_>) -> Vec<u8> {
+pub(crate) fn header(video: &Video<'_>, sound: Option<&audio::Config>) -> Vec<u8> {
     let mut out = Vec::new();
     boxed(&mut out, b"ftyp", |out| {
         out.extend_from_slice(b"iso5\0\0\x02\0iso5iso6mp41avc1");
@@ -64,34 +67,59 @@ pub(crate) fn header(video: &Video<'_>) -> Vec<u8> {
             u32s(out, &[0x0001_0000, 0x0100_0000, 0, 0]); // rate 1.0, volume 1.0, reserved
             u32s(out, &MATRIX);
             u32s(out, &[0; 6]);
-            u32s(out, &[TRACK_ID + 1]);
+            u32s(out, &[AUDIO_TRACK + 1]);
         });
-        boxed(out, b"trak", |out| track(out, video));
+        boxed(out, b"trak", |out| video_track(out, video));
+        if let Some(sound) = sound {
+            boxed(out, b"trak", |out| audio_track(out, sound));
+        }
         boxed(out, b"mvex", |out| {
-            full_box(out, b"trex", 0, 0, |out| u32s(out, &[TRACK_ID, 1, 0, 0, 0]));
+            for track in [VIDEO_TRACK, AUDIO_TRACK].into_iter().take(1 + usize::from(sound.is_some())) {
+                full_box(out, b"trex", 0, 0, |out| u32s(out, &[track, 1, 0, 0, 0]));
+            }
         });
     });
     out
 }
 
-fn track(out: &mut Vec<u8>, video: &Video<'_>) {
+/// What the headers of a track say of it, whatever it holds.
+struct Kind {
+    id: u32,
+    /// Volume: 1.0 for audio, in 8.8 fixed point.
+    volume: u16,
+    /// Columns and rows, in pixels.
+    size: (u16, u16),
+    timescale: u32,
+    handler: &'static [u8; 4],
+}
+
+/// The boxes of a `trak`; `media_header` writes `vmhd` or `smhd`, `entry` the sample entry.
+fn track(
+    out: &mut Vec<u8>,
+    kind: &Kind,
+    media_header: impl FnOnce(&mut Vec<u8>),
+    entry: impl FnOnce(&mut Vec<u8>),
+) {
     const ENABLED_IN_MOVIE: u32 = 3;
     full_box(out, b"tkhd", 0, ENABLED_IN_MOVIE, |out| {
-        u32s(out, &[0, 0, TRACK_ID, 0, 0, 0, 0, 0, 0]);
+        u32s(out, &[0, 0, kind.id, 0, 0, 0, 0]);
+        u16s(out, &[0, 0, kind.volume, 0]); // layer, alternate group
         u32s(out, &MATRIX);
-        u32s(out, &[u32::from(video.width) << 16, u32::from(video.height) << 16]);
+        u32s(out, &[u32::from(kind.size.0) << 16, u32::from(kind.size.1) << 16]);
     });
     boxed(out, b"mdia", |out| {
         const UNDETERMINED_LANGUAGE: u16 = 0x55c4;
         full_box(out, b"mdhd", 0, 0, |out| {
-            u32s(out, &[0, 0, TIMESCALE, 0]);
+            u32s(out, &[0, 0, kind.timescale, 0]);
             u16s(out, &[UNDETERMINED_LANGUAGE, 0]);
         });
         full_box(out, b"hdlr", 0, 0, |out| {
-            out.extend_from_slice(b"\0\0\0\0vide\0\0\0\0\0\0\0\0\0\0\0\0video\0");
+            u32s(out, &[0]);
+            out.extend_from_slice(kind.handler);
+            out.extend_from_slice(&[0; 13]); // reserved, and an empty name
         });
         boxed(out, b"minf", |out| {
-            full_box(out, b"vmhd", 0, 1, |out| u16s(out, &[0; 4]));
+            media_header(out);
             boxed(out, b"dinf", |out| {
                 full_box(out, b"dref", 0, 0, |out| {
                     u32s(out, &[1]);
@@ -101,13 +129,42 @@ fn track(out: &mut Vec<u8>, video: &Video<'_>) {
             boxed(out, b"stbl", |out| {
                 full_box(out, b"stsd", 0, 0, |out| {
                     u32s(out, &[1]);
-                    boxed(out, b"avc1", |out| sample_entry(out, video));
+                    entry(out);
                 });
                 full_box(out, b"stts", 0, 0, |out| u32s(out, &[0]));
                 full_box(out, b"stsc", 0, 0, |out| u32s(out, &[0]));
                 full_box(out, b"stsz", 0, 0, |out| u32s(out, &[0, 0]));
                 full_box(out, b"stco", 0, 0, |out| u32s(out, &[0]));
             });
+        });
+    });
+}
+
+fn video_track(out: &mut Vec<u8>, video: &Video<'_>) {
+    let size = (video.width, video.height);
+    let kind = Kind { id: VIDEO_TRACK, volume: 0, size, timescale: TIMESCALE, handler: b"vide" };
+    let media_header = |out: &mut Vec<u8>| full_box(out, b"vmhd", 0, 1, |out| u16s(out, &[0; 4]));
+    track(out, &kind, media_header, |out| boxed(out, b"avc1", |out| sample_entry(out, video)));
+}
+
+fn audio_track(out: &mut Vec<u8>, sound: &audio::Config) {
+    let timescale = sound.sample_rate();
+    let kind = Kind { id: AUDIO_TRACK, volume: 0x0100, size: (0, 0), timescale, handler: b"soun" };
+    let media_header = |out: &mut Vec<u8>| full_box(out, b"smhd", 0, 0, |out| u16s(out, &[0; 2]));
+    let name = match sound.codec() {
+        audio::Codec::Aac => b"mp4a",
+        audio::Codec::Opus => b"Opus",
+    };
+    track(out, &kind, media_header, |out| {
+        boxed(out, name, |out| {
+            u16s(out, &[0, 0, 0, 1]); // reserved, data_reference_index
+            u16s(out, &[0; 4]);
+            u16s(out, &[sound.channels(), 16, 0, 0]); // bits a sample, by custom
+            // 16.16 fixed point; a rate that does not fit is in the decoder's configuration.
+            u16s(out, &[u16::try_from(timescale).unwrap_or(0), 0]);
+            let (name, payload) = sound.mp4_box();
+            // `esds` is a full box; the codec's part brings its version along.
+            boxed(out, &name, |out| out.extend_from_slice(&payload));
         });
     });
 }
@@ -143,34 +200,39 @@ fn length_prefixed(out: &mut Vec<u8>, unit: &[u8]) {
     out.extend_from_slice(unit);
 }
 
-/// `moof` and `mdat` for samples that follow each other in `data`; `sequence` counts from 1.
-pub(crate) fn fragment(sequence: u32, samples: &[Sample], data: &[u8]) -> Vec<u8> {
+/// `moof` and `mdat` of samples that follow each other in `data`, first those of the video, then those of the audio,
+/// each in the timescale of its track; `sequence` counts from 1.
+pub(crate) fn fragment(sequence: u32, video: &[Sample], sound: &[Sample], data: [&[u8]; 2]) -> Vec<u8> {
     const DEFAULT_BASE_IS_MOOF: u32 = 0x02_0000;
     const OFFSET_DURATION_SIZE_FLAGS: u32 = 0x701;
     const SYNC: u32 = 0x0200_0000; // depends on no other sample
     const NON_SYNC: u32 = 0x0101_0000; // depends on others, is no sync sample
-    let mut out = Vec::with_capacity(data.len() + 12 * samples.len() + 128);
-    let mut data_offset_at = 0;
+    let bytes = data[0].len() + data[1].len();
+    let mut out = Vec::with_capacity(bytes + 12 * (video.len() + sound.len()) + 256);
+    // Where each track's offset of its data is to be written, and where its data begins in `mdat`.
+    let mut offsets = Vec::new();
     boxed(&mut out, b"moof", |out| {
         full_box(out, b"mfhd", 0, 0, |out| u32s(out, &[sequence]));
-        boxed(out, b"traf", |out| {
-            full_box(out, b"tfhd", 0, DEFAULT_BASE_IS_MOOF, |out| u32s(out, &[TRACK_ID]));
-            full_box(out, b"tfdt", 1, 0, |out| {
-                let start = samples.first().map_or(0, |sample| sample.pts);
-                out.extend_from_slice(&start.to_be_bytes());
+        for (track, samples, begin) in [(VIDEO_TRACK, video, 0), (AUDIO_TRACK, sound, data[0].len())] {
+            let Some(first) = samples.first() else { continue };
+            boxed(out, b"traf", |out| {
+                full_box(out, b"tfhd", 0, DEFAULT_BASE_IS_MOOF, |out| u32s(out, &[track]));
+                full_box(out, b"tfdt", 1, 0, |out| out.extend_from_slice(&first.pts.to_be_bytes()));
+                full_box(out, b"trun", 0, OFFSET_DURATION_SIZE_FLAGS, |out| {
+                    u32s(out, &[u32::try_from(samples.len()).expect("fragments are bounded")]);
+                    offsets.push((out.len(), begin));
+                    u32s(out, &[0]);
+                    for sample in samples {
+                        u32s(out, &[sample.duration, sample.size, if sample.sync { SYNC } else { NON_SYNC }]);
+                    }
+                });
             });
-            full_box(out, b"trun", 0, OFFSET_DURATION_SIZE_FLAGS, |out| {
-                u32s(out, &[u32::try_from(samples.len()).expect("fragments are bounded")]);
-                data_offset_at = out.len();
-                u32s(out, &[0]);
-                for sample in samples {
-                    u32s(out, &[sample.duration, sample.size, if sample.sync { SYNC } else { NON_SYNC }]);
-                }
-            });
-        });
+        }
     });
-    let data_offset = u32::try_from(out.len() + 8).expect("fragments are bounded");
-    out[data_offset_at..data_offset_at + 4].copy_from_slice(&data_offset.to_be_bytes());
-    boxed(&mut out, b"mdat", |out| out.extend_from_slice(data));
+    for (at, begin) in offsets {
+        let offset = u32::try_from(out.len() + 8 + begin).expect("fragments are bounded");
+        out[at..at + 4].copy_from_slice(&offset.to_be_bytes());
+    }
+    boxed(&mut out, b"mdat", |out| data.iter().for_each(|data| out.extend_from_slice(data)));
     out
 }

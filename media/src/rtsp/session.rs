@@ -16,7 +16,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::backoff::Backoff;
 use super::clock::Clock;
-use super::{AccessUnit, Config, Error, SILENCE_MAX, Transport, Video};
+use super::sound::{self, Sound};
+use super::{AccessUnit, Config, Error, SILENCE_MAX, Transport, Unit, Video};
+use crate::audio;
 use crate::limits::MAX_ACCESS_UNIT_BYTES;
 
 /// How often the thread looks whether it should end.
@@ -24,7 +26,7 @@ const END_POLL: Duration = Duration::from_millis(50);
 /// How long the camera has to hear that we go; after that its own time-out tells it.
 const TEARDOWN_MAX: Duration = Duration::from_secs(1);
 /// A picture's time this far from the last one's means that the camera's clock was set: a new connection sorts it out.
-const JUMP_MAX_US: u64 = 10_000_000;
+pub(super) const JUMP_MAX_US: u64 = 10_000_000;
 
 /// Runs a camera until it cannot go on or nobody wants it. The first connection's fate goes to `started`.
 pub(super) fn run(config: &Config, started: &Sender<Result<Video, Error>>, queue: Queue, ended: &AtomicBool) {
@@ -33,8 +35,16 @@ pub(super) fn run(config: &Config, started: &Sender<Result<Video, Error>>, queue
         Err(error) => return drop(started.send(Err(Error::Thread(error.to_string())))),
     };
     let group = Arc::new(SessionGroup::default());
-    let mut thread =
-        Thread { config, group: group.clone(), started: Some(started), queue, origin: None, last_us: 0 };
+    let mut thread = Thread {
+        config,
+        group: group.clone(),
+        started: Some(started),
+        queue,
+        origin: None,
+        last_us: 0,
+        audio: None,
+        audio_us: -1,
+    };
     runtime.block_on(async {
         tokio::select! {
             () = thread.go_on() => {}
@@ -60,6 +70,10 @@ struct Thread<'a> {
     origin: Option<Instant>,
     /// The greatest media time so far, in microseconds.
     last_us: i64,
+    /// How the audio of the first connection was coded: no other is taken later.
+    audio: Option<audio::Config>,
+    /// The newest media time of the audio.
+    audio_us: i64,
 }
 
 impl Thread<'_> {
@@ -86,12 +100,15 @@ impl Thread<'_> {
     /// One connection; `first` is set when its first picture comes. Ends well only if nobody reads any more.
     async fn play(&mut self, first: &mut Option<Instant>) -> Result<(), Error> {
         let connect = timeout(SILENCE_MAX, self.connect()).await;
-        let (mut stream, video) = connect.map_err(|_| Error::Silent)??;
+        let (mut stream, video, mut sound) = connect.map_err(|_| Error::Silent)??;
         match self.started.take() {
-            Some(started) => drop(started.send(Ok(video))),
+            Some(started) => {
+                self.audio.clone_from(&video.audio);
+                drop(started.send(Ok(video)));
+            }
             None => tracing::info!(camera = %self.config.address, "camera is back"),
         }
-        let (mut clock, mut report) = (None, None);
+        let (mut clock, mut report, mut zero_npt_us): (Option<Clock>, _, _) = (None, None, 0);
         let mut picture = Instant::now();
         loop {
             let item = timeout_at(picture + SILENCE_MAX, stream.next()).await.map_err(|_| Error::Silent)?;
@@ -104,18 +121,33 @@ impl Thread<'_> {
                     }
                     let clock = clock.get_or_insert_with(|| {
                         first.get_or_insert(picture);
-                        self.clock(&frame, picture, report.take())
+                        let clock = self.clock(&frame, picture, report.take());
+                        zero_npt_us = sound::zero_npt_us(&frame, clock.start_us());
+                        clock
                     });
                     if self.picture(frame, clock)?.is_err() {
                         return Ok(());
                     }
                 }
+                CodecItem::AudioFrame(frame) => {
+                    let (Some(sound), Some(clock)) = (&mut sound, &clock) else { continue };
+                    let packet = sound.packet(&frame, (clock, zero_npt_us), self.last_us, self.audio_us);
+                    let Some(packet) = packet else { continue };
+                    self.audio_us = packet.pts_us;
+                    if self.queue.push_audio(packet).is_err() {
+                        return Ok(());
+                    }
+                }
                 CodecItem::Rtcp(packet) => {
-                    if let Some((ticks, ntp)) = sender_report(&packet) {
-                        match &mut clock {
-                            Some(clock) => clock.report(ticks, ntp),
-                            None => report = Some((ticks, ntp)),
+                    let Some((ticks, ntp)) = sender_report(&packet) else { continue };
+                    let of_sound = sound.as_mut().filter(|sound| sound.stream == packet.stream_id());
+                    match (of_sound, &mut clock) {
+                        (Some(sound), clock) => sound.report(Some((ticks, ntp)), clock.as_ref()),
+                        (None, Some(clock)) => {
+                            clock.report(ticks, ntp);
+                            sound.iter_mut().for_each(|sound| sound.report(None, Some(clock)));
                         }
+                        (None, None) => report = Some((ticks, ntp)),
                     }
                 }
                 _ => {}
@@ -123,7 +155,7 @@ impl Thread<'_> {
         }
     }
 
-    async fn connect(&self) -> Result<(retina::client::Demuxed, Video), Error> {
+    async fn connect(&self) -> Result<(retina::client::Demuxed, Video, Option<Sound>), Error> {
         let address = &self.config.address;
         let credentials = address.credentials.clone().map(|credentials| retina::client::Credentials {
             username: credentials.user,
@@ -141,27 +173,43 @@ impl Thread<'_> {
             let videos = streams.iter().filter(|stream| stream.media() == "video");
             videos.map(|stream| stream.encoding_name().to_uppercase()).collect()
         };
-        let has_audio = streams.iter().any(|stream| stream.media() == "audio");
         let ours = streams.iter().position(|s| s.media() == "video" && s.encoding_name() == "h264");
         let ours = ours.ok_or_else(|| Error::NoH264(codecs()))?;
-        let mut video = Video { size: None, fps: None, has_audio };
+        let sound = if self.config.audio { sound::choose(streams) } else { None };
+        let sound = sound.filter(|(_, config)| {
+            let known = self.started.is_some() || self.audio.as_ref() == Some(config);
+            if !known {
+                tracing::warn!("the camera's audio is another than before and is left out");
+            }
+            known
+        });
+        let mut video = Video { size: None, fps: None, audio: None };
         video.fps = streams[ours].framerate().map(f64::from);
         if let Some(ParametersRef::Video(parameters)) = streams[ours].parameters() {
             video.size = Some(parameters.pixel_dimensions());
             let told = parameters.frame_rate().filter(|&(duration, _)| duration > 0);
             video.fps = told.map(|(duration, scale)| f64::from(scale) / f64::from(duration)).or(video.fps);
         }
-        let carrier = match self.config.transport {
-            Transport::Tcp => Carrier::Tcp(TcpTransportOptions::default()),
-            Transport::Udp => Carrier::Udp(UdpTransportOptions::default()),
+        let mut format = FrameFormat::SIMPLE;
+        format.aac_framing = retina::codec::aac::Framing::Raw;
+        let setup = || {
+            let carrier = match self.config.transport {
+                Transport::Tcp => Carrier::Tcp(TcpTransportOptions::default()),
+                Transport::Udp => Carrier::Udp(UdpTransportOptions::default()),
+            };
+            SetupOptions::default().transport(carrier).frame_format(format)
         };
-        let setup = SetupOptions::default().transport(carrier).frame_format(FrameFormat::SIMPLE);
         let other = |e: retina::Error| refused(&e).unwrap_or_else(|| lost(&e));
-        session.setup(ours, setup).await.map_err(other)?;
+        session.setup(ours, setup()).await.map_err(other)?;
+        let mut stream = None;
+        if let Some((index, config)) = sound {
+            session.setup(index, setup()).await.map_err(other)?;
+            (stream, video.audio) = (Some(index), Some(config));
+        }
         // Retina's own check of jumps takes B-frames for some.
         let options = PlayOptions::default().initial_timestamp(InitialTimestampPolicy::Permissive);
         let playing = session.play(options).await.map_err(other)?;
-        Ok((playing.demuxed().map_err(|e| lost(&e))?, video))
+        Ok((playing.demuxed().map_err(|e| lost(&e))?, video, stream.map(Sound::new)))
     }
 
     /// The clock of a connection whose first picture is this one: it goes on where the last connection's was, with the
@@ -229,13 +277,13 @@ pub(super) struct Unread;
 
 /// The queue to the reader, and whether something is missing in it.
 pub(super) struct Queue {
-    to: SyncSender<Result<AccessUnit, Error>>,
+    to: SyncSender<Result<Unit, Error>>,
     /// Only a keyframe helps.
     gap: bool,
 }
 
 impl Queue {
-    pub(super) fn new(to: SyncSender<Result<AccessUnit, Error>>) -> Self {
+    pub(super) fn new(to: SyncSender<Result<Unit, Error>>) -> Self {
         Self { to, gap: true }
     }
 
@@ -246,13 +294,21 @@ impl Queue {
         }
         let unit = AccessUnit { fresh: self.gap, ..unit };
         self.gap = false;
-        match self.to.try_send(Ok(unit)) {
+        match self.to.try_send(Ok(Unit::Picture(unit))) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => {
                 tracing::debug!("the reader of the camera is behind, the rest of a GOP is dropped");
                 self.gap = true;
                 Ok(())
             }
+            Err(TrySendError::Disconnected(_)) => Err(Unread),
+        }
+    }
+
+    /// Puts a packet of audio in; a full queue loses it.
+    fn push_audio(&self, packet: audio::Packet) -> Result<(), Unread> {
+        match self.to.try_send(Ok(Unit::Audio(packet))) {
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Unread),
         }
     }
@@ -282,7 +338,10 @@ mod tests {
             assert!(queue.push(unit(time, time == 2 || time == 6)).is_ok());
         }
         // 0 and 1 came before any keyframe, 5 found no room.
-        let read = || from.try_recv().ok().map(|unit| unit.map(|unit| (unit.pts_us, unit.fresh)).unwrap());
+        let read = || match from.try_recv().ok()?.unwrap() {
+            Unit::Picture(unit) => Some((unit.pts_us, unit.fresh)),
+            Unit::Audio(packet) => Some((packet.pts_us, false)),
+        };
         assert_eq!(
             [read(), read(), read(), read()],
             [Some((2, true)), Some((3, false)), Some((4, false)), None]

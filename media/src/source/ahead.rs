@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Error, Info, Source};
-use crate::frame::Frame;
+use super::{Error, Info, Item, Source};
+use crate::audio;
 
 /// Frames read ahead: enough to even out a keyframe that takes long, few enough to add little delay.
 const FRAMES_MAX: usize = 4;
+/// Packets of audio that wait beside them: seconds of it.
+const PACKETS_MAX: usize = 256;
 /// How often a wait looks whether it should stop.
 const STOP_POLL: Duration = Duration::from_millis(50);
 
@@ -25,6 +27,7 @@ pub enum WhenFull {
 /// Reads a source on its own thread. Once `stop` is set there are no more frames.
 pub struct Ahead {
     info: Info,
+    audio: Option<audio::Track>,
     shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
 }
@@ -36,11 +39,30 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    frames: VecDeque<Frame>,
+    items: VecDeque<Item>,
     end: Option<Result<(), Error>>,
     /// Nobody reads any more.
     closed: bool,
     dropped: u64,
+}
+
+impl Queue {
+    fn has_room(&self, item: &Item) -> bool {
+        let alike = self.items.iter().filter(|have| is_frame(have) == is_frame(item)).count();
+        alike < if is_frame(item) { FRAMES_MAX } else { PACKETS_MAX }
+    }
+
+    /// Leaves out the oldest of the same kind: a frame that is dropped takes no audio with it.
+    fn drop_oldest(&mut self, item: &Item) {
+        if let Some(oldest) = self.items.iter().position(|have| is_frame(have) == is_frame(item)) {
+            self.items.remove(oldest);
+            self.dropped += 1;
+        }
+    }
+}
+
+fn is_frame(item: &Item) -> bool {
+    matches!(item, Item::Frame(_))
 }
 
 impl Shared {
@@ -52,7 +74,7 @@ impl Shared {
 impl Ahead {
     /// Starts the thread. It ends with the source, or at the first frame that comes after this was dropped.
     pub fn new(mut source: impl Source + 'static, when_full: WhenFull, stop: Arc<AtomicBool>) -> Self {
-        let info = *source.info();
+        let (info, audio) = (*source.info(), source.audio().cloned());
         let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let theirs = shared.clone();
         std::thread::spawn(move || {
@@ -60,18 +82,17 @@ impl Ahead {
             theirs.lock().end = Some(end);
             theirs.changed.notify_all();
         });
-        Self { info, shared, stop }
+        Self { info, audio, shared, stop }
     }
 }
 
 impl Shared {
     fn fill(&self, source: &mut impl Source, when_full: WhenFull) -> Result<(), Error> {
-        while let Some(frame) = source.next_frame()? {
+        while let Some(item) = source.next()? {
             let mut queue = self.lock();
-            while queue.frames.len() == FRAMES_MAX && !queue.closed {
+            while !queue.has_room(&item) && !queue.closed {
                 if when_full == WhenFull::DropOldest {
-                    queue.frames.pop_front();
-                    queue.dropped += 1;
+                    queue.drop_oldest(&item);
                     tracing::debug!(dropped = queue.dropped, "the sender is behind, a frame is dropped");
                 } else {
                     queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +101,7 @@ impl Shared {
             if queue.closed {
                 break;
             }
-            queue.frames.push_back(frame);
+            queue.items.push_back(item);
             self.changed.notify_all();
         }
         Ok(())
@@ -92,12 +113,16 @@ impl Source for Ahead {
         &self.info
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+    fn audio(&self) -> Option<&audio::Track> {
+        self.audio.as_ref()
+    }
+
+    fn next(&mut self) -> Result<Option<Item>, Error> {
         let mut queue = self.shared.lock();
         while !self.stop.load(Ordering::Relaxed) {
-            if let Some(frame) = queue.frames.pop_front() {
+            if let Some(item) = queue.items.pop_front() {
                 self.shared.changed.notify_all();
-                return Ok(Some(frame));
+                return Ok(Some(item));
             }
             if let Some(end) = &mut queue.end {
                 return std::mem::replace(end, Ok(())).map(|()| None);
@@ -130,9 +155,9 @@ mod tests {
         fn info(&self) -> &Info {
             self.0.info()
         }
-        fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+        fn next(&mut self) -> Result<Option<Item>, Error> {
             match self.1.recv() {
-                Ok(()) => self.0.next_frame(),
+                Ok(()) => self.0.next(),
                 Err(_) => Err(Error::Nothing { name: "told".into() }),
             }
         }

@@ -1,21 +1,24 @@
-//! MP4 files: the H.264 track, decoded frame by frame.
+//! MP4 files: the H.264 track, decoded frame by frame, and the audio track as it is.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{Error, Info, Mp4Error, Source, fits};
+use super::{Error, Info, Item, Mp4Error, Source, fits};
+use crate::audio;
 use crate::decode::{self, Decoder};
 use crate::frame::{Colour, Frame};
 use crate::mp4::movie::{self, Track};
+use crate::mp4::sound::Sound;
+use crate::mp4::track::micros;
 
 trait ReadSeek: Read + Seek + Send {}
 impl<T: Read + Seek + Send> ReadSeek for T {}
 
-/// The H.264 track of an MP4 file, decoded frame by frame as asked for.
+/// The H.264 track of an MP4 file, decoded frame by frame as asked for, and the audio that is heard while it is seen.
 ///
-/// The first frame has time zero. A rotation in the track header is not applied: frames come as coded.
+/// The first frame has time zero; audio from before it or beyond the last one is left out. A rotation in the track header is not applied: frames come as coded.
 pub struct Mp4Source {
     name: String,
     file: Box<dyn ReadSeek>,
@@ -27,9 +30,44 @@ pub struct Mp4Source {
     decoded: VecDeque<Frame>,
     last_us: i64,
     info: Info,
+    audio: Option<Audio>,
     /// Reused buffers: a sample as stored, and as Annex B.
     sample: Vec<u8>,
     annex_b: Vec<u8>,
+}
+
+/// The audio beside the pictures.
+struct Audio {
+    track: audio::Track,
+    sound: Sound,
+    /// Media time zero, in microseconds of the movie.
+    zero_us: i64,
+    next: usize,
+    last_us: i64,
+}
+
+impl Audio {
+    fn new(sound: Sound, zero_us: i64) -> Self {
+        let track = audio::Track { config: sound.config.clone(), kbps: sound.kbps() };
+        Self { track, sound, zero_us, next: 0, last_us: -1 }
+    }
+
+    /// Place, length and media time of the next packet, if it is due before `until_us`.
+    fn due(&mut self, until_us: i64) -> Option<(u64, u32, i64)> {
+        while let Some(sample) = self.sound.samples.get(self.next) {
+            let pts_us = self.sound.presentation.us(sample.pts).saturating_sub(self.zero_us);
+            if pts_us >= until_us {
+                return None;
+            }
+            self.next += 1;
+            // Times that do not grow are a muxer's fault, and what comes before media time zero is not for us.
+            if pts_us > self.last_us && sample.pts < self.sound.end {
+                self.last_us = pts_us;
+                return Some((sample.offset, sample.size, pts_us));
+            }
+        }
+        None
+    }
 }
 
 impl Mp4Source {
@@ -82,6 +120,8 @@ impl Mp4Source {
             Err(source) => return Err(Error::Decode { name, source }),
         };
         let (fps, duration_us) = timing(&track);
+        let zero_us = track.presentation.us(track.start);
+        let audio = track.sound.take().map(|sound| Audio::new(sound, zero_us));
         let mut source = Self {
             name,
             file,
@@ -97,9 +137,9 @@ impl Mp4Source {
                 fps,
                 duration_us: Some(duration_us),
                 colour: Colour::guess(0),
-                has_audio: false,
                 live: false,
             },
+            audio,
             sample: Vec::new(),
             annex_b: Vec::new(),
         };
@@ -110,7 +150,6 @@ impl Mp4Source {
         source.info.width = first.image.width();
         source.info.height = first.image.height();
         source.info.colour = first.colour;
-        source.info.has_audio = source.track.has_audio;
         Ok(source)
     }
 
@@ -134,11 +173,15 @@ impl Mp4Source {
         Ok(())
     }
 
-    /// Reads a sample into `annex_b`, behind the track's parameter sets if it is the first.
-    fn read_sample(&mut self, offset: u64, size: u32) -> Result<(), Mp4Error> {
+    fn read(&mut self, offset: u64, size: u32) -> Result<(), Mp4Error> {
         self.sample.resize(size as usize, 0);
         self.file.seek(SeekFrom::Start(offset))?;
-        self.file.read_exact(&mut self.sample)?;
+        Ok(self.file.read_exact(&mut self.sample)?)
+    }
+
+    /// Reads a sample into `annex_b`, behind the track's parameter sets if it is the first.
+    fn read_sample(&mut self, offset: u64, size: u32) -> Result<(), Mp4Error> {
+        self.read(offset, size)?;
         self.annex_b.clear();
         if !std::mem::replace(&mut self.begun, true) {
             self.annex_b.extend_from_slice(&self.track.configuration.parameter_sets);
@@ -152,12 +195,25 @@ impl Source for Mp4Source {
         &self.info
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+    fn audio(&self) -> Option<&audio::Track> {
+        self.audio.as_ref().map(|audio| &audio.track)
+    }
+
+    fn next(&mut self) -> Result<Option<Item>, Error> {
         loop {
             self.decode_more()?;
+            let until_us = match self.decoded.front() {
+                Some(frame) => frame.pts_us.saturating_add(1),
+                None => self.info.duration_us.unwrap_or(0),
+            };
+            if let Some((offset, size, pts_us)) = self.audio.as_mut().and_then(|audio| audio.due(until_us)) {
+                let read = self.read(offset, size);
+                read.map_err(|source| Error::Mp4 { name: self.name.clone(), source })?;
+                return Ok(Some(Item::Audio(audio::Packet { data: self.sample.clone(), pts_us })));
+            }
             let Some(frame) = self.decoded.pop_front() else { return Ok(None) };
             if fits(&self.name, &self.info, &mut self.last_us, &frame)? {
-                return Ok(Some(frame));
+                return Ok(Some(Item::Frame(frame)));
             }
         }
     }
@@ -173,13 +229,6 @@ fn seek(track: &mut Track, start_us: i64) -> Option<usize> {
     track.start =
         shown.filter(|pts| micros(pts.saturating_sub(track.start), track.timescale) >= start_us).min()?;
     track.samples.iter().rposition(|sample| sample.sync && sample.pts <= track.start).or(Some(0))
-}
-
-/// Track time to microseconds, rounded to nearest.
-fn micros(ticks: i64, timescale: u32) -> i64 {
-    let (ticks, timescale) = (i128::from(ticks), i128::from(timescale));
-    let rounded = (ticks * 1_000_000 + timescale / 2).div_euclid(timescale);
-    i64::try_from(rounded).unwrap_or(if rounded < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// Mean frame rate and duration in microseconds of what a track shows.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Info, Source};
+use super::{Error, Info, Item, Source};
 use crate::frame::{Colour, Frame, I420, SizeError};
 
 /// Microseconds since 1970-01-01 UTC, or any other origin.
@@ -37,7 +37,7 @@ impl Pattern {
     pub fn new(width: u32, height: u32, fps: f64, clock: Clock) -> Result<Self, SizeError> {
         crate::frame::check_size(width, height)?;
         let colour = Colour::guess(height);
-        let info = Info { width, height, fps, duration_us: None, colour, has_audio: false, live: false };
+        let info = Info { width, height, fps, duration_us: None, colour, live: false };
         Ok(Self { info, clock, start_us: None, frames: 0, texture: texture(width, height) })
     }
 
@@ -71,14 +71,15 @@ impl Source for Pattern {
         &self.info
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+    fn next(&mut self) -> Result<Option<Item>, Error> {
         let start_us = *self.start_us.get_or_insert_with(|| (self.clock)());
         #[expect(clippy::cast_possible_truncation, reason = "2^32 frames are years, which fit")]
         let pts_us = (f64::from(self.frames) * 1e6 / self.info.fps).round() as i64;
         let Ok(image) = self.draw(pts_us, start_us.saturating_add(pts_us)) else { return Ok(None) };
         let Some(next) = self.frames.checked_add(1) else { return Ok(None) };
         self.frames = next;
-        Ok(Some(Frame { pts_us, image: Arc::new(image), colour: self.info.colour, quantiser: None }))
+        let colour = self.info.colour;
+        Ok(Some(Item::Frame(Frame { pts_us, image: Arc::new(image), colour, quantiser: None })))
     }
 }
 

@@ -1,12 +1,13 @@
-//! A camera's H.264, decoded.
+//! A camera's H.264, decoded, and its audio.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Error, Info, Source, fits};
+use super::{Error, Info, Item, Source, fits};
+use crate::audio;
 use crate::decode::{self, Decoder};
 use crate::frame::Frame;
-use crate::rtsp::{self, AccessUnit, Camera, Config};
+use crate::rtsp::{self, AccessUnit, Camera, Config, Unit};
 
 /// Frames looked at before the frame rate is settled: cameras are often wrong about theirs.
 const FRAMES_FIRST: usize = 6;
@@ -23,6 +24,9 @@ pub struct RtspSource {
     camera: Camera,
     decoder: Decoder,
     decoded: VecDeque<Frame>,
+    /// Packets of audio that came meanwhile; as many as come while the first frames are looked at.
+    packets: VecDeque<audio::Packet>,
+    audio: Option<audio::Track>,
     /// A picture is missing or damaged: others that refer to it are not shown.
     broken: bool,
     last_us: i64,
@@ -46,11 +50,19 @@ impl RtspSource {
             fps: FPS_FALLBACK,
             duration_us: None,
             colour: crate::frame::Colour::guess(0),
-            has_audio: camera.video().has_audio,
             live: true,
         };
-        let decoded = VecDeque::new();
-        let mut source = Self { name, camera, decoder, decoded, broken: true, last_us: i64::MIN, info };
+        let mut source = Self {
+            name,
+            camera,
+            decoder,
+            decoded: VecDeque::new(),
+            packets: VecDeque::new(),
+            audio: None,
+            broken: true,
+            last_us: i64::MIN,
+            info,
+        };
         let start = Instant::now();
         while source.decoded.len() < FRAMES_FIRST {
             source.decode_more()?;
@@ -64,6 +76,8 @@ impl RtspSource {
         source.info.colour = first.colour;
         let times: Vec<i64> = source.decoded.iter().map(|frame| frame.pts_us).collect();
         source.info.fps = fps(&times).or(source.camera.video().fps).unwrap_or(FPS_FALLBACK);
+        let config = source.camera.video().audio.clone();
+        source.audio = config.map(|config| track(config, source.packets.make_contiguous()));
         Ok(source)
     }
 
@@ -71,7 +85,14 @@ impl RtspSource {
     fn decode_more(&mut self) -> Result<(), Error> {
         let unit =
             self.camera.next(WAIT).map_err(|source| Error::Camera { name: self.name.clone(), source })?;
-        let Some(unit) = unit else { return Ok(()) };
+        let unit = match unit {
+            Some(Unit::Picture(unit)) => unit,
+            Some(Unit::Audio(packet)) => {
+                self.packets.push_back(packet);
+                return Ok(());
+            }
+            None => return Ok(()),
+        };
         match self.decode(&unit) {
             Err(decode::Error::Unsupported(reason)) => {
                 Err(Error::Decode { name: self.name.clone(), source: reason.into() })
@@ -103,17 +124,44 @@ impl Source for RtspSource {
         &self.info
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+    fn audio(&self) -> Option<&audio::Track> {
+        self.audio.as_ref()
+    }
+
+    fn next(&mut self) -> Result<Option<Item>, Error> {
         loop {
-            while self.decoded.is_empty() {
-                self.decode_more()?;
+            if let Some(packet) = self.packets.pop_front() {
+                return Ok(Some(Item::Audio(packet)));
             }
-            let Some(frame) = self.decoded.pop_front() else { continue };
+            let Some(frame) = self.decoded.pop_front() else {
+                self.decode_more()?;
+                continue;
+            };
             if fits(&self.name, &self.info, &mut self.last_us, &frame)? {
-                return Ok(Some(frame));
+                return Ok(Some(Item::Frame(frame)));
             }
         }
     }
+}
+
+/// Rate of audio of which too little has come to tell, in kbit/s: what cameras are set to.
+const KBPS_FALLBACK: f64 = 64.0;
+/// Packets from which a rate can be told.
+const PACKETS_FIRST: usize = 8;
+
+/// A camera's audio, judged by the first packets.
+pub fn track(config: audio::Config, packets: &[audio::Packet]) -> audio::Track {
+    let kbps = match packets {
+        [first, .., last] if packets.len() >= PACKETS_FIRST => {
+            // The last packet ends the time, and is not in it.
+            let bytes: usize = packets[..packets.len() - 1].iter().map(|packet| packet.data.len()).sum();
+            #[expect(clippy::cast_precision_loss, reason = "a mean")]
+            let kbps = bytes as f64 * 8e3 / (last.pts_us - first.pts_us).max(1) as f64;
+            kbps
+        }
+        _ => KBPS_FALLBACK,
+    };
+    audio::Track { config, kbps }
 }
 
 /// The rate of frames at these times: from the interval in the middle, which a single hiccup does not move.

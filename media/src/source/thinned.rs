@@ -1,9 +1,9 @@
 //! Any source at a fraction of its frame rate.
 
-use super::{Error, Info, Source};
-use crate::frame::Frame;
+use super::{Error, Info, Item, Source};
+use crate::audio;
 
-/// Every n-th frame of a source, with its own time.
+/// Every n-th frame of a source, with its own time, and all of its audio.
 pub struct Thinned<S> {
     source: S,
     info: Info,
@@ -32,12 +32,19 @@ impl<S: Source> Source for Thinned<S> {
         &self.info
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
+    fn audio(&self) -> Option<&audio::Track> {
+        self.source.audio()
+    }
+
+    fn next(&mut self) -> Result<Option<Item>, Error> {
         loop {
-            let Some(frame) = self.source.next_frame()? else { return Ok(None) };
+            let item = self.source.next()?;
+            if !matches!(item, Some(Item::Frame(_))) {
+                return Ok(item);
+            }
             if self.skip == 0 {
                 self.skip = self.every - 1;
-                return Ok(Some(frame));
+                return Ok(item);
             }
             self.skip -= 1;
         }

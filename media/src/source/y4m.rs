@@ -10,7 +10,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Info, Source};
+use super::{Info, Item, Source};
 use crate::frame::{Colour, Frame, I420, Range, SizeError};
 use crate::limits::MAX_PIXELS;
 
@@ -101,7 +101,6 @@ impl Y4mSource {
             fps: f64::from(header.rate.0) / f64::from(header.rate.1),
             duration_us: None,
             colour: header.colour,
-            has_audio: false,
             live: false,
         };
         Ok(Self { name, input, header, frames: 0, ended: false, info })
@@ -187,13 +186,14 @@ impl Source for Y4mSource {
         &self.info
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, super::Error> {
+    fn next(&mut self) -> Result<Option<Item>, super::Error> {
         if self.ended {
             return Ok(None);
         }
         let frame = self.read_frame();
         self.ended = !matches!(frame, Ok(Some(_)));
-        frame.map_err(|source| super::Error::Y4m { name: self.name.clone(), source })
+        let failed = |source| super::Error::Y4m { name: self.name.clone(), source };
+        Ok(frame.map_err(failed)?.map(Item::Frame))
     }
 }
 

@@ -13,7 +13,7 @@ use v4l::{Device, FourCC};
 
 use super::{Error, Format};
 use crate::frame::Frame;
-use crate::source::{self, Info, Source};
+use crate::source::{self, Info, Item, Source};
 
 /// Pictures that the driver fills while we read one.
 const BUFFERS: u32 = 4;
@@ -70,7 +70,6 @@ impl Webcam {
             fps: if (0.1..=240.0).contains(&told) { told } else { f64::from(fps) },
             duration_us: None,
             colour: format.colour(),
-            has_audio: false,
             live: true,
         };
         let stride = given.stride as usize;
@@ -107,8 +106,10 @@ impl Source for Webcam {
         &self.info
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, source::Error> {
+    fn next(&mut self) -> Result<Option<Item>, source::Error> {
         let frame = self.read();
-        frame.map(Some).map_err(|source| source::Error::Webcam { name: self.name.clone(), source })
+        frame
+            .map(|frame| Some(Item::Frame(frame)))
+            .map_err(|source| source::Error::Webcam { name: self.name.clone(), source })
     }
 }

@@ -63,7 +63,7 @@ impl Publisher {
             let kept = match track {
                 // Every group replaces the last.
                 Track::Catalog | Track::Model => Duration::ZERO,
-                Track::Video | Track::Patches => Duration::from_millis(config.limits.kept_ms),
+                Track::Audio | Track::Video | Track::Patches => Duration::from_millis(config.limits.kept_ms),
             };
             let info = track::Info::default()
                 .with_timescale(Timescale::MICRO)
@@ -161,6 +161,18 @@ impl TrackWriter {
     /// Whether anybody reads the track now. What is written without a reader costs no bandwidth.
     pub fn has_subscriber(&self) -> bool {
         self.producer.is_used()
+    }
+
+    /// Waits until somebody reads the track, if nobody did, or until nobody does. Safe to cancel.
+    pub async fn demand_changed(&self, had_subscriber: bool) {
+        let changed = match had_subscriber {
+            true => self.producer.unused().await,
+            false => self.producer.used().await,
+        };
+        if changed.is_err() {
+            // The track is over: nothing changes any more.
+            std::future::pending().await
+        }
     }
 
     /// Ends the track as one that broke off: its readers get [`Error::Disconnected`] and no end, and may miss the last

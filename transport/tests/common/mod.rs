@@ -61,4 +61,4 @@ pub async fn next(reader: &mut TrackReader) -> Message {
 
 pub const LIVE: Delivery = Delivery::Latest { max_age: Duration::from_millis(500) };
 
-pub const ALL_TRACKS: [Track; 4] = Track::ALL;
+pub const ALL_TRACKS: [Track; 5] = Track::ALL;

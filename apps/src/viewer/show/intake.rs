@@ -1,8 +1,9 @@
-//! What comes in: model updates, access units, and what is wrong with them.
+//! What comes in: model updates, access units, audio, and what is wrong with them.
 
 use std::time::Instant;
 
 use anyhow::Result;
+use hone_media::audio;
 use hone_media::decode::Holds;
 use hone_media::encode::Packet;
 use hone_media::frame::Frame;
@@ -29,6 +30,22 @@ impl<S: Sink> Show<'_, S> {
                 tracing::warn!(%error, "model update refused, the weights in force stay");
             }
         }
+    }
+
+    /// Hands on a packet of audio. What is in it is for whoever decodes it; one that no encoder makes, or that is out of
+    /// order, is left out.
+    pub(super) fn audio(&mut self, message: Message) -> Result<()> {
+        self.received.audio_bytes += message.payload.len() as u64;
+        if let Err(error) = audio::check_packet(message.payload.len()) {
+            tracing::debug!(%error, "a packet of audio is left out");
+            return Ok(());
+        }
+        if message.pts_us <= self.last_audio_us {
+            tracing::debug!(pts_us = message.pts_us, "a packet of audio is out of order");
+            return Ok(());
+        }
+        self.last_audio_us = message.pts_us;
+        self.sink.audio(audio::Packet { data: message.payload.into(), pts_us: message.pts_us })
     }
 
     pub(super) fn video(&mut self, message: Message, arrived: Instant) -> Result<()> {
