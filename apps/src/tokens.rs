@@ -6,6 +6,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -85,18 +86,18 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Does it.
+/// Does it; what goes on ends when `stop` is set.
 ///
 /// # Errors
 /// If a file cannot be used, or the token makes no sense.
-pub async fn run(command: Command) -> Result<()> {
+pub async fn run(command: Command, stop: &AtomicBool) -> Result<()> {
     match command {
         Command::Key { file } => make_key(&file),
         Command::Make(make) => {
             println!("{}", make.token(SystemTime::now())?);
             Ok(())
         }
-        Command::Serve { key, listen } => serve::run(&key, listen).await,
+        Command::Serve { key, listen } => serve::run(&key, listen, stop).await,
         Command::Show { token } => {
             let grant = Grant::unverified(token.trim())?;
             let names = |scope: &Scope| match scope.is_empty() {

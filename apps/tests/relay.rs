@@ -176,7 +176,7 @@ struct Cluster<'a> {
     server: String,
     sender: String,
     viewer: String,
-    _auth: Process,
+    auth: Process,
 }
 
 impl<'a> Cluster<'a> {
@@ -225,7 +225,7 @@ impl<'a> Cluster<'a> {
             server: token(&["--publish", "live", "--publish", "in", "--view", "in"]),
             sender: token(&["--publish", "in/cam*"]),
             viewer: token(&["--view", "live/cam*"]),
-            _auth: auth,
+            auth,
         };
         cluster.run(0);
         cluster.run(1);
@@ -273,11 +273,17 @@ fn viewers_of_a_cluster_outlive_each_of_its_relays() {
             .wait_for("a model", MOMENT, |_| newest(folder, name, "version").filter(|version| *version > 0));
     }
 
-    // A viewer cannot reach what senders publish, patches among it.
-    let place = cluster.at(0, "in", &cluster.viewer);
-    let mut curious = viewer(folder, "curious", "cam", &place, &[]);
-    assert_eq!(curious.end(MOMENT), 1);
-    assert!(curious.stderr().contains("lets us not in"), "{}", curious.stderr());
+    // A viewer cannot reach what senders publish, patches among it; nor can who has no token.
+    let url = cluster.at(0, "in", "").url;
+    for (token, reason) in
+        [(Some(cluster.viewer.clone()), "its token is for other paths than /in"), (None, "no token")]
+    {
+        let place = Place { url: url.clone(), hash: &hash, token: token.as_deref() };
+        let mut curious = viewer(folder, "curious", "cam", &place, &[]);
+        assert_eq!(curious.end(MOMENT), 1, "{}", curious.stderr());
+        assert_eq!(newest(folder, "curious", "frames"), Some(0));
+        cluster.auth.logged(reason, MOMENT);
+    }
 
     // Without the second relay, the first one's viewers go on with what the server still has; with it, all do.
     cluster.kill(1);

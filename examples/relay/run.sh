@@ -24,8 +24,8 @@ trap 'trap - INT TERM EXIT; kill $started 2> /dev/null; wait' INT TERM EXIT
 started=
 start() { "$@" & started="$started $!"; }
 start hone token serve --key token.key --listen 127.0.0.1:4440
-start moq-relay relay-a.toml
-start moq-relay relay-b.toml
+start moq-relay --log-level warn relay-a.toml
+start moq-relay --log-level warn relay-b.toml
 start hone-server --bind 127.0.0.1:4445 --dev-certificate --relay https://127.0.0.1:4443/live \
     --relay-from https://127.0.0.1:4443/in --relay-token @server.token --relay-pin "$hash"
 start hone-sender --server https://127.0.0.1:4443/in --pin "$hash" --token @sender.token --name cam \

@@ -211,7 +211,7 @@ fn main() -> ExitCode {
             tokio::task::block_in_place(|| bench::viewer::run(&options, &stop))
         }
         Some(Command::Model(Model::Export(options))) => bench::export::run(&options),
-        Some(Command::Token(command)) => tokens::run(command).await,
+        Some(Command::Token(command)) => tokens::run(command, &stop).await,
         Some(Command::Top(options)) => tokio::task::block_in_place(|| top::run(&options, &stop)),
         None => Ok(()),
     })

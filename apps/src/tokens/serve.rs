@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -12,6 +13,7 @@ use hone_transport::token::{Keys, Scope};
 use serde::{Deserialize, Serialize};
 
 use crate::server::http::{Http, Page, Request};
+use crate::server::stopped;
 
 /// How soon a relay asks again: so long a session outlives its key, s.
 const REVALIDATE_S: u64 = 60;
@@ -38,13 +40,14 @@ struct Answer {
     revalidate: u64,
 }
 
-/// Answers until the process ends.
-pub(super) async fn run(key: &Path, listen: SocketAddr) -> Result<()> {
+/// Answers until `stop` is set.
+pub(super) async fn run(key: &Path, listen: SocketAddr, stop: &AtomicBool) -> Result<()> {
     read(key)?;
     let file = key.to_owned();
     let http = Http::bind(listen, move |asked| page(asked, &file)).await?;
     println!("answering on http://{}/", http.local_addr);
-    tokio::signal::ctrl_c().await.context("no Ctrl-C here")
+    stopped(stop).await;
+    Ok(())
 }
 
 fn read(key: &Path) -> Result<Keys> {
