@@ -17,9 +17,9 @@ use crate::patch::Purpose;
 use crate::uplink::{Link, Uplink};
 
 /// Share of the uplink that patches take where the total is given. Patches are paid in video bits: few, then.
-const PATCH_SHARE: f64 = 0.07;
+pub(crate) const PATCH_SHARE: f64 = 0.07;
 /// Seconds' worth of patches that may go out at once in the beginning, when each is worth most.
-const PATCH_START_S: f64 = 2.0;
+pub(crate) const PATCH_START_S: f64 = 2.0;
 /// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
 /// up with, not how long it waits.
 pub const GOP_S: f64 = 4.0;
