@@ -41,7 +41,9 @@ fn section(outcome: &Outcome, body: &mut String) -> Result<()> {
         [(OPENH264, "plain openh264"), (X264, "plain x264"), (BICUBIC, "bicubic"), (FROZEN, "frozen base")]
             .into_iter()
             .filter_map(|(contender, name)| {
-                Some(format!("<div><b>{:+.2} dB</b>over {name}, same bits</div>", lead(contender)?.all_db))
+                let bits =
+                    if lab.block(contender)?.equal_bits { "same bits" } else { "which spent more bits" };
+                Some(format!("<div><b>{:+.2} dB</b>over {name}, {bits}</div>", lead(contender)?.all_db))
             })
             .collect();
     let _ = write!(

@@ -13,6 +13,8 @@ pub const SCHEMA: u32 = 1;
 const SOON_S: f64 = 2.0;
 /// From here on a stream counts as settled in: what a frozen network could not learn shows, seconds.
 const LATE_S: f64 = 15.0;
+/// Bits of an opponent over Hone's that still count as equal: a quarter of a decibel.
+pub const EQUAL_BITS: f64 = 1.05;
 /// A frame counts as clearly worse from this difference on, dB.
 const CLEARLY_DB: f64 = 0.1;
 
@@ -33,6 +35,8 @@ pub struct Block {
     pub vmaf: Option<f64>,
     /// All bits it used on the uplink, over the duration.
     pub total_kbps: f64,
+    /// Whether these are at most those of Hone, but for 5%: plain H.264 cannot be coarser than its coarsest quantiser.
+    pub equal_bits: bool,
     /// What Hone has over it; none for Hone itself.
     pub lead: Option<Lead>,
 }
@@ -154,6 +158,7 @@ impl LabReport {
                 ssimulacra2: mean(scores.iter().filter_map(|score| score.ssimulacra2)),
                 vmaf: mean(scores.iter().filter_map(|score| score.vmaf)),
                 total_kbps: spent[contender]? as f64 / 125.0 / duration_s,
+                equal_bits: spent[contender]? as f64 <= EQUAL_BITS * spent[HONE]? as f64,
                 lead: if contender == HONE { None } else { Lead::new(rows, contender) },
             })
         };

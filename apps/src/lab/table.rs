@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::judge::{HONE, NAMES};
 use super::matrix::Cell;
-use super::report::{LabReport, OPPONENTS};
+use super::report::{EQUAL_BITS, LabReport, OPPONENTS};
 
 /// Prints a run's contenders.
 pub(super) fn print(report: &LabReport, out: &mut dyn Write) -> Result<()> {
@@ -43,9 +43,10 @@ pub(super) fn print(report: &LabReport, out: &mut dyn Write) -> Result<()> {
         });
         writeln!(
             out,
-            "{:<16}{:>8.0}{:>9.2}{:>9.2}{:>8.4}{:>8}{:>8}{lead}",
+            "{:<16}{:>7.0}{}{:>9.2}{:>9.2}{:>8.4}{:>8}{:>8}{lead}",
             block.name,
             block.total_kbps,
+            if block.equal_bits { ' ' } else { '!' },
             block.psnr_y_db,
             block.psnr_rgb_db,
             block.ssim_y,
@@ -60,7 +61,7 @@ pub(super) fn print(report: &LabReport, out: &mut dyn Write) -> Result<()> {
 struct Row<'a> {
     cell: &'a Cell,
     hone_db: f64,
-    /// Lead over each of [`OPPONENTS`].
+    /// Lead over each of [`OPPONENTS`] that kept to its bits.
     leads: [Option<f64>; OPPONENTS.len()],
     scale: u64,
 }
@@ -69,10 +70,15 @@ impl<'a> Row<'a> {
     fn new(cell: &'a Cell, report: &Value) -> Option<Self> {
         let blocks = report["contenders"].as_array()?;
         let block = |contender: usize| blocks.iter().find(|block| block["name"] == NAMES[contender]);
-        let lead = |(contender, _): (usize, &str)| block(contender)?["lead"]["all_db"].as_f64();
+        let hone = block(HONE)?;
+        let lead = |(contender, _): (usize, &str)| {
+            let block = block(contender)?;
+            let equal = block["total_kbps"].as_f64()? <= EQUAL_BITS * hone["total_kbps"].as_f64()?;
+            if equal { block["lead"]["all_db"].as_f64() } else { None }
+        };
         Some(Self {
             cell,
-            hone_db: block(HONE)?["psnr_y_db"].as_f64()?,
+            hone_db: hone["psnr_y_db"].as_f64()?,
             leads: OPPONENTS.map(lead),
             scale: report["scale"].as_u64()?,
         })
@@ -104,7 +110,8 @@ pub(super) fn sweep(finished: &[(&Cell, &Value)]) -> String {
         }
         text.push('\n');
     }
-    text.push_str("\nLeads are means over clips of PSNR-Y, dB; behind the slash the worst clip.\n\n");
+    text.push_str("\nLeads are means over clips of PSNR-Y, dB; behind the slash the worst clip. Opponents that overspent are left out: \
+                   a dash, or in brackets how many clips are counted.\n\n");
     text.push_str(
         "| clip | kbit/s | best scale | options | Hone, dB | over plain openh264 | over plain x264 |\n",
     );
@@ -133,11 +140,13 @@ pub(super) fn sweep(finished: &[(&Cell, &Value)]) -> String {
 }
 
 fn mean_and_worst(leads: impl Iterator<Item = Option<f64>>) -> String {
-    let known: Vec<f64> = leads.flatten().collect();
+    let all: Vec<Option<f64>> = leads.collect();
+    let known: Vec<f64> = all.iter().copied().flatten().collect();
     if known.is_empty() {
         return " - |".into();
     }
     let mean = known.iter().sum::<f64>() / known.len() as f64;
     let worst = known.iter().copied().fold(f64::INFINITY, f64::min);
-    format!(" {mean:+.2} / {worst:+.2} |")
+    let counted = if known.len() < all.len() { format!(" ({})", known.len()) } else { String::new() };
+    format!(" {mean:+.2} / {worst:+.2}{counted} |")
 }
