@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hone_media::frame::Frame;
-use hone_media::source::{Info, Looped, Mp4Source, Source};
+use hone_media::source::Info;
 use hone_model::{Arch, Colour, Published, Yuv420};
 use hone_runtime::{Mode, Preference, Upscaler};
 use hone_trainer::{Publication, State};
@@ -19,18 +19,17 @@ use hone_transport::config::{Certificate, EndpointConfig, Trust};
 use hone_transport::{Client, Server, hex};
 
 use self::measure::Measure;
+use crate::clip;
 use crate::page;
 use crate::picture;
 use crate::plain;
+use crate::quality::Truth;
 use crate::report::{Backends, Report, Run};
 use crate::sender::{self, Pace, Plan, Rate, STOP_POLL};
 use crate::server::{self, Watch};
 use crate::uplink::Uplink;
 use crate::viewer::{self, Monitor};
 
-/// The bundled clip: see `assets/LICENSES.md`.
-const CLIP: &[u8] = include_bytes!("../assets/bbb_landscape_1080p24.mp4");
-const CLIP_NAME: &str = "bbb_landscape_1080p24.mp4";
 /// Name of the broadcast.
 const STREAM: &str = "demo";
 /// Frames between capture and showing: bounds memory, and what [`hone_transport`] has to keep.
@@ -61,27 +60,13 @@ pub struct Options {
     pub wall_seconds: Option<f64>,
 }
 
-type AnySource = Box<dyn Source>;
-
-/// Opens the clip, repeated or cut.
-fn open(options: &Options) -> Result<AnySource> {
-    let input = options.input.clone();
-    let once = move || match &input {
-        Some(path) => Mp4Source::open(path),
-        None => Mp4Source::from_bytes(CLIP_NAME, CLIP),
-    };
-    Ok(match options.seconds {
-        Some(seconds) => Box::new(Looped::new(once, (seconds * 1e6) as i64)?),
-        None => Box::new(once()?),
-    })
-}
-
 /// Runs the demo to its end, or until `stop` is set: then the report covers what was shown.
 ///
 /// # Errors
 /// What any part of it says; the recordings are playable up to then.
 pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
-    let mut source = open(&options)?;
+    let open = || clip::open(options.input.as_deref(), options.seconds);
+    let mut source = open()?;
     let info = *source.info();
     let plan = Plan::new(&info, options.scale, options.lr_height, options.rate)?.steady();
     let arch = options.learn.arch(options.scale as u8)?;
@@ -149,17 +134,17 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     anyhow::ensure!(!rows.is_empty(), "stopped before the first frame was shown");
     eprintln!("measuring plain H.264 with the same bits");
     let (frames, bytes) = (rows.len(), sent.video_bytes + sent.patch_bytes);
-    let plain = tokio::task::block_in_place(|| plain::run(|| open(&options), &plan, frames, bytes))?;
-    for (row, quality) in rows.iter_mut().zip(&plain.quality) {
-        row.plain = *quality;
-    }
+    let mut left = rows.iter_mut();
+    let mut judge = |truth: &Truth, shown: &[u8]| {
+        if let Some(row) = left.next() {
+            row.plain = truth.quality(shown, 3);
+        }
+        Ok(())
+    };
+    let plain_bytes = tokio::task::block_in_place(|| plain::run(open, &plan, frames, bytes, &mut judge))?;
     let state = shared.lock();
     let run = Run {
-        clip: options
-            .input
-            .as_deref()
-            .and_then(Path::file_name)
-            .map_or(CLIP_NAME.into(), |n| n.to_string_lossy().into()),
+        clip: clip::name(options.input.as_deref()),
         fps: info.fps,
         lr: plan.lr.into(),
         hr: plan.hr.into(),
@@ -168,7 +153,7 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
         video_bytes: sent.video_bytes,
         patch_bytes: sent.patch_bytes,
         model_bytes: received.model_bytes,
-        plain_bytes: plain.bytes,
+        plain_bytes,
         versions: received.updates,
         frames_dropped: received.dropped + sent.frames.saturating_sub(received.frames + received.dropped),
         clock_slowdown: slowdown,
@@ -196,7 +181,7 @@ fn announce(
     trainer: &str,
     viewer: &str,
 ) {
-    let clip = options.input.as_deref().map_or(CLIP_NAME.into(), |path| path.display().to_string());
+    let clip = options.input.as_deref().map_or_else(|| clip::name(None), |path| path.display().to_string());
     eprintln!("clip     {clip}, {}x{} at {:.2} fps", info.width, info.height, info.fps);
     eprintln!(
         "stream   {}x{}, {:.0} kbit/s video + {:.0} kbit/s patches, shown at {}x{}",

@@ -81,7 +81,9 @@ impl Learner {
     /// [`decode::Error`]: the picture is missing, decoding goes on.
     pub fn video(&mut self, data: &[u8], pts_us: i64) -> Result<(), decode::Error> {
         for frame in self.decoder.decode(data, pts_us)? {
+            let calm = self.scenes.settled();
             match self.scenes.see(&frame.image, frame.pts_us) {
+                Some(Change::Cut) if !calm => self.trainer.new_scene_in_haste(),
                 Some(Change::Cut | Change::Drifted) => self.trainer.new_scene(),
                 Some(Change::Settled) => self.trainer.settled(),
                 None => {}

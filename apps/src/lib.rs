@@ -2,14 +2,19 @@
 //! ([`camera`], [`learner`], [`screen`]), then the task that moves its bytes ([`sender`], [`server`], [`viewer`]).
 #![forbid(unsafe_code)]
 
+pub mod auto_scale;
 pub mod base;
 pub mod bench;
 pub mod camera;
 pub mod cli;
+pub mod clip;
+pub mod crop;
 pub mod demo;
 pub mod dial;
 pub mod ingest;
 pub mod input;
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod learner;
 pub mod mask;
 pub mod page;

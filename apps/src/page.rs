@@ -4,20 +4,12 @@ use std::fmt::Write;
 
 use hone_media::jpeg;
 
+use crate::crop::Crop;
+use crate::quality::Quality;
 use crate::report::{FrameRow, Report};
 
-/// The same place of one frame, three times.
-pub struct Crop {
-    /// Media time, seconds.
-    pub t_s: f64,
-    /// Side of each square, pixels.
-    pub side: u16,
-    /// (side, side, 3) RGB: bicubic, Hone, camera.
-    pub rgb: [Vec<u8>; 3],
-}
-
-const CONTENDERS: [&str; 3] = ["plain H.264", "bicubic", "Hone"];
-const CROPS: [&str; 3] = ["bicubic", "Hone", "camera"];
+/// Points of a curve: each is the mean of a few frames.
+const POINTS: usize = 400;
 /// Highest quality that JPEG has: the crops show coding errors of the streams, not of themselves.
 const CROP_QUALITY: u8 = 98;
 
@@ -65,23 +57,21 @@ pub fn render(report: &Report, rows: &[FrameRow], crops: &[Crop]) -> Result<Stri
             c.psnr_y_db, c.psnr_rgb_db, c.ssim_y, c.total_kbps
         );
     }
+    let curve = |name, colour, pick: &dyn Fn(&FrameRow) -> Quality| {
+        let points = rows.iter().map(|row| (row.t_s, pick(row).psnr_y_db));
+        Series::new(name, colour, points)
+    };
+    let series = [
+        curve("plain H.264", GREY, &|row| row.plain),
+        curve("bicubic", ORANGE, &|row| row.bicubic),
+        curve("Hone", BLUE, &|row| row.hone),
+    ];
     let _ = write!(
         body,
         "</table><h2>PSNR-Y over time</h2>{}<h2>Side by side</h2>",
-        chart(rows, report.duration_s)
+        chart(&series, report.duration_s)
     );
-    for crop in crops {
-        let _ = write!(body, "<p>at {:.1} s</p><div class=crops>", crop.t_s);
-        for (name, rgb) in CROPS.iter().zip(&crop.rgb) {
-            let jpeg = jpeg::encode(rgb, crop.side, crop.side, CROP_QUALITY)?;
-            let _ = write!(
-                body,
-                "<figure><img alt=\"{name}\" src=\"data:image/jpeg;base64,{}\"><figcaption>{name}</figcaption></figure>",
-                base64(&jpeg)
-            );
-        }
-        body.push_str("</div>");
-    }
+    body.push_str(&crops_html(crops)?);
     let time = |t: Option<f64>| t.map_or("never".into(), |t| format!("{t:.1} s"));
     let _ = write!(
         body,
@@ -105,7 +95,34 @@ pub fn render(report: &Report, rows: &[FrameRow], crops: &[Crop]) -> Result<Stri
         .map(|(name, value)| format!("<tr><td>{name}<td>{value}</tr>"))
         .concat()
     );
-    Ok(format!("<!doctype html><meta charset=utf-8><title>Hone report</title><style>{STYLE}</style>{body}"))
+    Ok(document("Hone report", &body))
+}
+
+/// A whole page.
+pub fn document(title: &str, body: &str) -> String {
+    format!("<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{body}")
+}
+
+/// Crops with the names of who shows them.
+///
+/// # Errors
+/// If one cannot be coded.
+pub fn crops_html(crops: &[Crop]) -> Result<String, jpeg::Error> {
+    let mut body = String::new();
+    for crop in crops {
+        let _ = write!(body, "<p>at {:.1} s</p><div class=crops>", crop.t_s);
+        let side = crop.side as u16;
+        for (name, rgb) in &crop.shown {
+            let jpeg = jpeg::encode(rgb, side, side, CROP_QUALITY)?;
+            let _ = write!(
+                body,
+                "<figure><img alt=\"{name}\" src=\"data:image/jpeg;base64,{}\"><figcaption>{name}</figcaption></figure>",
+                base64(&jpeg)
+            );
+        }
+        body.push_str("</div>");
+    }
+    Ok(body)
 }
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;\
@@ -113,25 +130,47 @@ color:#1d2430;background:#fff}h1{font-size:1.5em}h2{font-size:1.1em;margin-top:2
 .cards{display:flex;gap:1em;flex-wrap:wrap}.cards div{background:#f1f4f8;border-radius:8px;padding:.8em 1.2em}\
 .cards b{display:block;font-size:1.6em}table{border-collapse:collapse;margin:1em 0}\
 td,th{padding:.25em 1.2em .25em 0;text-align:left;border-bottom:1px solid #e3e8ee}\
-.crops{display:grid;grid-template-columns:repeat(3,1fr);gap:.5em}figure{margin:0}\
+.crops{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:.5em}figure{margin:0}\
 img{width:100%;image-rendering:pixelated}figcaption{font-size:.85em;color:#5b6675}svg{width:100%;height:auto}";
 
-const COLOURS: [&str; 3] = ["#9aa5b1", "#d97706", "#2563eb"];
+/// Colours of the contenders' curves.
+pub const GREY: &str = "#9aa5b1";
+/// Bicubic.
+pub const ORANGE: &str = "#d97706";
+/// Hone.
+pub const BLUE: &str = "#2563eb";
 
-/// Three lines, as inline SVG; each point is the mean of a few frames.
-fn chart(rows: &[FrameRow], duration_s: f64) -> String {
+/// One curve.
+pub struct Series {
+    name: &'static str,
+    colour: &'static str,
+    points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    /// A curve through (seconds, dB), thinned to what can be seen.
+    pub fn new(
+        name: &'static str,
+        colour: &'static str,
+        points: impl ExactSizeIterator<Item = (f64, f64)>,
+    ) -> Self {
+        let bin = points.len().div_ceil(POINTS).max(1);
+        let points: Vec<(f64, f64)> = points.filter(|(_, db)| db.is_finite()).collect();
+        let mean = |points: &[(f64, f64)]| {
+            (points[0].0, points.iter().map(|(_, db)| db).sum::<f64>() / points.len() as f64)
+        };
+        Self { name, colour, points: points.chunks(bin).map(mean).collect() }
+    }
+}
+
+/// Curves over time, as inline SVG.
+pub fn chart(series: &[Series], duration_s: f64) -> String {
     const WIDTH: f64 = 1000.0;
     const HEIGHT: f64 = 300.0;
-    const POINTS: usize = 400;
-    let bin = rows.len().div_ceil(POINTS).max(1);
-    let series =
-        [|row: &FrameRow| row.plain, |row: &FrameRow| row.bicubic, |row: &FrameRow| row.hone].map(|pick| {
-            let mean = |rows: &[FrameRow]| {
-                rows.iter().map(|row| pick(row).psnr_y_db).sum::<f64>() / rows.len() as f64
-            };
-            rows.chunks(bin).map(|rows| (rows[0].t_s, mean(rows))).collect::<Vec<_>>()
-        });
-    let values = || series.iter().flatten().map(|(_, db)| *db);
+    let values = || series.iter().flat_map(|series| &series.points).map(|(_, db)| *db);
+    if values().next().is_none() {
+        return String::new();
+    }
     let low = values().fold(f64::INFINITY, f64::min).floor();
     let high = values().fold(f64::NEG_INFINITY, f64::max).ceil().max(low + 1.0);
     let x = |t: f64| 40.0 + (WIDTH - 50.0) * t / duration_s.max(1e-9);
@@ -149,21 +188,22 @@ fn chart(rows: &[FrameRow], duration_s: f64) -> String {
         let t = duration_s * f64::from(step) / 4.0;
         let _ = write!(svg, "<text x={:.1} y={}>{t:.0} s</text>", x(t) - 8.0, HEIGHT - 6.0);
     }
-    for ((points, colour), name) in series.iter().zip(COLOURS).zip(CONTENDERS) {
+    let mut left = 60;
+    for Series { name, colour, points } in series {
         let path: Vec<String> = points.iter().map(|&(t, db)| format!("{:.1},{:.1}", x(t), y(db))).collect();
         let _ = write!(
             svg,
-            "<polyline fill=none stroke={colour} stroke-width=1.8 points=\"{}\"><title>{name}</title></polyline>",
+            "<polyline fill=none stroke={colour} stroke-width=1.8 points=\"{}\"><title>{name}</title></polyline>\
+             <text x={left} y=22 fill={colour} font-weight=bold>{name}</text>",
             path.join(" ")
         );
-    }
-    for (i, (name, colour)) in CONTENDERS.iter().zip(COLOURS).enumerate() {
-        let _ = write!(svg, "<text x={} y=22 fill={colour} font-weight=bold>{name}</text>", 60 + 110 * i);
+        left += 40 + 8 * name.len();
     }
     svg + "</svg>"
 }
 
-fn escape(text: &str) -> String {
+/// Text as HTML.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

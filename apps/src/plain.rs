@@ -9,7 +9,7 @@ use hone_media::frame::Frame;
 use hone_media::source::Source;
 
 use crate::picture;
-use crate::quality::{Quality, Truth};
+use crate::quality::Truth;
 use crate::sender::{Plan, fit};
 
 /// Share of the rate at which the encoder is tried a second time. At the largest quantiser it spends more than it
@@ -19,18 +19,13 @@ const SECOND_TRIAL: f64 = 0.75;
 const CLOSE: f64 = 0.01;
 
 /// Frames that wait to be coded or measured.
-const FRAMES_AHEAD: usize = 4;
+pub(crate) const FRAMES_AHEAD: usize = 4;
 
-/// The same frames, coded once at HR size.
-pub struct Plain {
-    /// Bytes spent.
-    pub bytes: u64,
-    /// Quality of each frame, in order.
-    pub quality: Vec<Quality>,
-}
+/// Is given each frame of the camera and what the opponent shows of it, (H, W, 3) RGB, in order.
+pub type Judge<'a> = dyn FnMut(&Truth, &[u8]) -> Result<()> + Send + 'a;
 
 /// Codes the first `frames` frames of what `open` gives with the same encoder and keyframe interval, at the rate
-/// that spends `bytes`.
+/// that spends `bytes`. Returns the bytes that it did spend.
 ///
 /// # Errors
 /// What the source or the codecs say.
@@ -39,7 +34,8 @@ pub fn run(
     plan: &Plan,
     frames: usize,
     bytes: u64,
-) -> Result<Plain> {
+    judge: &mut Judge,
+) -> Result<u64> {
     let asked = bytes as f64 / 125.0 / (frames as f64 / plan.fps);
     let [first, second] = trials(&open, plan, frames, [asked, SECOND_TRIAL * asked])?;
     let wanted = bytes as f64;
@@ -53,7 +49,7 @@ pub fn run(
     // Coding is one thread's work; measuring goes on beside it.
     std::thread::scope(|scope| {
         let (coded, inbox) = mpsc::sync_channel::<(Vec<u8>, Frame)>(FRAMES_AHEAD);
-        let measuring = scope.spawn(|| measure(inbox, frames));
+        let measuring = scope.spawn(|| show(inbox, judge));
         let sent = encoder(plan, kbps, Effort::Best).and_then(|mut encoder| {
             for_each_frame(&open, plan, frames, |frame| {
                 let packet = encoder.encode(&frame.image, frame.pts_us, false)?;
@@ -62,8 +58,8 @@ pub fn run(
         });
         drop(coded);
         // Its own error says more than that of a channel.
-        let plain = measuring.join().map_err(|_| anyhow!("measuring plain H.264 failed"))??;
-        sent.map(|()| plain)
+        let bytes = measuring.join().map_err(|_| anyhow!("measuring plain H.264 failed"))??;
+        sent.map(|()| bytes)
     })
 }
 
@@ -100,17 +96,19 @@ fn trials(
     })
 }
 
-fn measure(inbox: mpsc::Receiver<(Vec<u8>, Frame)>, frames: usize) -> Result<Plain> {
+/// Decodes packets, each with the frame that it codes, for `judge`; returns their bytes.
+pub(crate) fn show(inbox: mpsc::Receiver<(Vec<u8>, Frame)>, judge: &mut Judge) -> Result<u64> {
     let mut decoder = Decoder::new(decode::Limits::default())?;
-    let mut plain = Plain { bytes: 0, quality: Vec::with_capacity(frames) };
+    let mut bytes = 0;
     for (packet, frame) in inbox {
-        plain.bytes += packet.len() as u64;
+        bytes += packet.len() as u64;
         let decoded = decoder.decode(&packet, frame.pts_us)?;
-        let decoded = decoded.first().context("the plain stream lost a frame")?;
-        let shown = hone_cpu::rgb8_from_yuv(&picture::yuv420(decoded));
-        plain.quality.push(Truth::new(&frame).quality(&shown, 3));
+        let decoded = decoded.into_iter().next().context("the plain stream lost a frame")?;
+        // Code values are the camera's, whatever a stream says of them.
+        let decoded = Frame { colour: frame.colour, ..decoded };
+        judge(&Truth::new(&frame), &hone_cpu::rgb8_from_yuv(&picture::yuv420(&decoded)))?;
     }
-    Ok(plain)
+    Ok(bytes)
 }
 
 fn encoder(plan: &Plan, kbps: f64, effort: Effort) -> Result<Encoder> {
@@ -118,7 +116,7 @@ fn encoder(plan: &Plan, kbps: f64, effort: Effort) -> Result<Encoder> {
 }
 
 /// Calls `each` with the first `frames` frames as viewers are to see them.
-fn for_each_frame(
+pub(crate) fn for_each_frame(
     open: &impl Fn() -> Result<Box<dyn Source>>,
     plan: &Plan,
     frames: usize,

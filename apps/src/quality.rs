@@ -40,6 +40,16 @@ impl Truth {
         }
     }
 
+    /// Columns and rows.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width, self.luma.len() / self.width)
+    }
+
+    /// (H, W) luma code values.
+    pub fn luma(&self) -> &[u8] {
+        &self.luma
+    }
+
     /// (H, W, 3) 8-bit RGB.
     pub fn rgb(&self) -> &[u8] {
         &self.rgb
@@ -52,17 +62,26 @@ impl Truth {
     /// # Panics
     /// If it has another size.
     pub fn quality(&self, shown: &[u8], channels: usize) -> Quality {
+        self.compare_with(shown, channels).0
+    }
+
+    /// The same, and the (H, W) luma that it was computed from.
+    ///
+    /// # Panics
+    /// If it has another size.
+    pub fn compare_with(&self, shown: &[u8], channels: usize) -> (Quality, Vec<u8>) {
         assert_eq!(shown.len() / channels, self.luma.len(), "size of the shown picture");
         let (luma, rgb_error) = match channels {
             3 => self.compare::<3>(shown),
             _ => self.compare::<4>(shown),
         };
         let y_error: u64 = luma.iter().zip(&self.luma).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum();
-        Quality {
+        let quality = Quality {
             psnr_y_db: psnr_db(y_error, luma.len()),
             psnr_rgb_db: psnr_db(rgb_error, self.rgb.len()),
             ssim_y: ssim(&luma, &self.luma, self.width),
-        }
+        };
+        (quality, luma)
     }
 
     /// Luma of what is shown, and the squared error of its R, G and B.

@@ -14,12 +14,13 @@ use hone_media::source::{Info, Item, Source};
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
 
 use self::budget::Budget;
+pub(crate) use self::budget::START_S as PATCH_START_S;
 use crate::camera::{self, Camera};
 use crate::patch::Purpose;
 use crate::uplink::{Link, Uplink};
 
 /// Share of the uplink that patches take where the total is given. Patches are paid in video bits: few, then.
-const PATCH_SHARE: f64 = 0.07;
+pub(crate) const PATCH_SHARE: f64 = 0.07;
 /// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
 /// up with, not how long it waits.
 pub const GOP_S: f64 = 4.0;

@@ -70,6 +70,8 @@ pub struct Trainer {
     /// What [`Self::new_scene`] and [`Self::settled`] said, until the next step acts on it.
     new_scene: bool,
     settled: bool,
+    /// The newest scene came before the one before it had settled.
+    hurried: bool,
     /// What was learned before a cut has not yet been judged in the new scene.
     untried: bool,
     /// It goes on from saved weights.
@@ -130,6 +132,7 @@ impl Trainer {
             patches: 0,
             new_scene: false,
             settled: false,
+            hurried: false,
             untried: false,
             resumed: false,
             undoubted: false,
@@ -160,6 +163,14 @@ impl Trainer {
     /// The picture has come to show something else: what was learned and judged before no longer counts.
     pub fn new_scene(&mut self) {
         self.new_scene = self.config.follow_scenes;
+        self.hurried = false;
+    }
+
+    /// The same, and what it showed before had not settled: where scenes change so fast, base models are not known to
+    /// help.
+    pub fn new_scene_in_haste(&mut self) {
+        self.new_scene();
+        self.hurried = self.new_scene;
     }
 
     /// The picture is past a stream's first second, in which encoders and fades make pictures that base models do not
@@ -265,10 +276,10 @@ impl Trainer {
             }
         }
         if self.settled {
-            let shows = self.has_base() && self.at_origin() && !self.in_force;
+            let shows = self.has_base() && (self.at_origin() || self.hurried) && !self.in_force;
             // It was judged on scenes of many kinds: viewers show it until this stream's own patches say otherwise.
             let publication = if shows { Some(self.show_origin(self.base_gain_db())?) } else { None };
-            self.settled = false;
+            (self.settled, self.hurried) = (false, false);
             if publication.is_some() {
                 return Ok(publication);
             }
@@ -313,7 +324,7 @@ impl Trainer {
     }
 
     /// In a new scene nothing is known of what was learned before. Viewers show the base model, or the base image if
-    /// there is none, until patches of the new scene say more.
+    /// there is none or if scenes do not settle, until patches of the new scene say more.
     fn begin_scene(&mut self) -> Result<Option<Publication>, BackendError> {
         self.held_out.clear();
         self.step_worth_db = None;
@@ -322,7 +333,7 @@ impl Trainer {
         }
         self.verdicts_without_gain = 0;
         self.untried = self.steps > self.steps_at_start;
-        match (self.has_base(), self.in_force) {
+        match (self.has_base() && !self.hurried, self.in_force) {
             (true, in_force) if !(in_force && self.at_origin()) => {
                 self.show_origin(self.base_gain_db()).map(Some)
             }

@@ -248,6 +248,16 @@ fn a_base_model_is_shown_once_the_stream_has_settled_and_again_after_a_cut() {
         (back.version, base.hash()),
         "a viewer that joins now has it too"
     );
+
+    // Cuts that follow each other before anything settles: nothing is known to help until something does.
+    trainer.new_scene_in_haste();
+    let off = work(&mut trainer, 1).0.remove(0);
+    assert!(off.gain_db <= 0.0 && off.update.len() < 100, "{} dB", off.gain_db);
+    trainer.new_scene_in_haste();
+    assert_eq!(work(&mut trainer, 1).0, []);
+    trainer.settled();
+    let on = work(&mut trainer, 1).0.remove(0);
+    assert!(on.gain_db > 0.0 && trainer.published().hash() == base.hash(), "{} dB", on.gain_db);
 }
 
 #[test]

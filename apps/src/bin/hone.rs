@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hone_apps::cli::{self, Device};
+#[cfg(feature = "lab")]
+use hone_apps::lab;
 use hone_apps::sender::Rate;
 use hone_apps::{base, bench, demo, server, tokens, top};
 use hone_model::{Arch, Family};
@@ -27,6 +29,10 @@ enum Command {
         hone demo --input clip.mp4 --scale 2 --total-kbps 800\n  \
         hone demo --input clip.mp4 --scale 2 --lr-height 270 --video-kbps 400 --seconds 60 --out /tmp/run")]
     Demo(Demo),
+    /// Measures quality in simulated time, against what else the same bits could buy.
+    #[cfg(feature = "lab")]
+    #[command(after_help = lab::HELP)]
+    Lab(Box<lab::Options>),
     /// Trains a generic start for every stream from a clip of many scenes.
     #[command(after_help = "Example:\n  \
         hone train-base --input photos.mp4 --arch live-4x16-x2 --steps 60000 --out model/bases/live-4x16-x2.hnu")]
@@ -206,6 +212,8 @@ fn main() -> ExitCode {
     let command = cli.command.or_else(|| Cli::parse_from(["hone", "demo"]).command);
     cli::main("warn", async |stop| match command {
         Some(Command::TrainBase(train)) => tokio::task::block_in_place(|| train.run(&stop)),
+        #[cfg(feature = "lab")]
+        Some(Command::Lab(options)) => tokio::task::block_in_place(|| lab::main(*options, &stop)),
         Some(Command::Demo(demo)) => run_demo(demo, stop).await,
         Some(Command::Bench(Bench::Viewer(options))) => {
             tokio::task::block_in_place(|| bench::viewer::run(&options, &stop))

@@ -10,16 +10,13 @@ use hone_media::record::{self, Recorder};
 use hone_runtime::Mode;
 
 use super::Shared;
-use crate::page::Crop;
+use crate::crop::Crop;
 use crate::picture;
 use crate::quality::Truth;
 use crate::report::FrameRow;
 use crate::screen::Screen;
 use crate::sender::Plan;
 use crate::viewer::{Format, RECORD_KBPS_PER_MEGAPIXEL, Shown, Sink, Stream};
-
-/// Side of the report's crops, pixels.
-const CROP_SIDE: usize = 224;
 
 /// Records and measures what the viewer shows.
 pub(super) struct Measure {
@@ -104,7 +101,7 @@ impl Sink for Measure {
         });
         if t_s >= self.next_crop_s && shown.mode == Mode::Network {
             self.next_crop_s = 1.8 * t_s;
-            self.crops.push(crop(t_s, &truth, &self.bicubic, shown.rgba, self.plan.hr));
+            self.crops.push(Crop::new(t_s, &truth, &self.bicubic, shown.rgba));
         }
         if let Some((encoder, recorder)) = &mut self.shown {
             let (width, height) = self.plan.hr;
@@ -127,31 +124,4 @@ impl Sink for Measure {
         }
         Ok(())
     }
-}
-
-/// The square where the network gained most over bicubic.
-fn crop(t_s: f64, truth: &Truth, bicubic: &[u8], hone: &[u8], (width, height): (u32, u32)) -> Crop {
-    let (w, h) = (width as usize, height as usize);
-    let side = CROP_SIDE.min(w).min(h);
-    let error = |shown: &[u8], y: usize, x: usize| -> i64 {
-        let rows = (y..y + side).step_by(2);
-        let row = |row: usize| {
-            (x..x + side).map(move |col| {
-                let at = row * w + col;
-                (0..3)
-                    .map(|c| i64::from(shown[at * 4 + c].abs_diff(truth.rgb()[at * 3 + c])).pow(2))
-                    .sum::<i64>()
-            })
-        };
-        rows.flat_map(row).sum()
-    };
-    let places =
-        (0..=h - side).step_by(side / 2).flat_map(|y| (0..=w - side).step_by(side / 2).map(move |x| (y, x)));
-    let gain = |&(y, x): &(usize, usize)| error(bicubic, y, x) - error(hone, y, x);
-    let (y, x) = places.max_by_key(gain).unwrap_or((0, 0));
-    let cut = |image: &[u8], channels: usize| -> Vec<u8> {
-        let rows = (y..y + side).map(|row| &image[(row * w + x) * channels..][..side * channels]);
-        rows.flat_map(|row| row.chunks_exact(channels)).flat_map(|p| [p[0], p[1], p[2]]).collect()
-    };
-    Crop { t_s, side: side as u16, rgb: [cut(bicubic, 4), cut(hone, 4), cut(truth.rgb(), 3)] }
 }

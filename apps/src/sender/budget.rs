@@ -9,7 +9,7 @@ use hone_transport::pacer::{self, Pacer};
 use super::Plan;
 
 /// Seconds' worth of patches that may go out at once in the beginning, when each is worth most.
-const START_S: f64 = 2.0;
+pub(crate) const START_S: f64 = 2.0;
 /// Patches that have been earned but not sent, in seconds' worth of them.
 const CREDIT_MAX_S: f64 = 20.0;
 /// Patches leave at most so many times faster than their share: a large one must not crowd the video out.
