@@ -1,10 +1,10 @@
 //! Moves a source's frames to a server: video and audio at their own pace, patches where the link has room.
 
 mod budget;
+mod pace;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use hone_media::encode;
@@ -15,6 +15,7 @@ use hone_transport::catalog::{self, Catalog, Hone, Rendition};
 
 use self::budget::Budget;
 pub(crate) use self::budget::START_S as PATCH_START_S;
+pub use self::pace::{AsItComes, Pace, RealTime, STOP_POLL};
 use crate::camera::{self, Camera};
 use crate::patch::Purpose;
 use crate::uplink::{Link, Uplink};
@@ -220,54 +221,6 @@ pub fn fit(frame: Frame, (width, height): (u32, u32), scale: u32) -> Result<Fram
         downscale(&frame.image, width, height)?
     };
     Ok(Frame { image: Arc::new(image), ..frame })
-}
-
-/// Lets frames out one by one.
-pub trait Pace: Send {
-    /// Blocks until the frame at `pts_us` may go; false stops the sender.
-    fn wait(&mut self, pts_us: i64) -> bool;
-    /// Is told of each frame at the size that viewers show, just before it is coded.
-    fn captured(&mut self, _frame: &Frame) {}
-}
-
-/// The source's own pace, until `stop` is set.
-pub struct RealTime {
-    start: Option<(Instant, i64)>,
-    stop: Arc<AtomicBool>,
-}
-
-impl RealTime {
-    /// Starts with the first frame.
-    pub fn new(stop: Arc<AtomicBool>) -> Self {
-        Self { start: None, stop }
-    }
-}
-
-/// The pace of a source that is live itself: no frame waits, until `stop` is set.
-pub struct AsItComes(pub Arc<AtomicBool>);
-
-impl Pace for AsItComes {
-    fn wait(&mut self, _pts_us: i64) -> bool {
-        !self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// How often a wait looks whether it should end.
-pub const STOP_POLL: Duration = Duration::from_millis(50);
-
-impl Pace for RealTime {
-    fn wait(&mut self, pts_us: i64) -> bool {
-        let (start, first) = *self.start.get_or_insert((Instant::now(), pts_us));
-        let due = start + Duration::from_micros(pts_us.saturating_sub(first).max(0) as u64);
-        while !self.stop.load(Ordering::Relaxed) {
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            std::thread::sleep(left.min(STOP_POLL));
-        }
-        false
-    }
 }
 
 /// What was sent.

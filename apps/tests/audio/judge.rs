@@ -5,7 +5,7 @@ use std::process::Command;
 
 use hone_media::source::{Mp4Source, Source};
 
-use crate::audio::{Heard, heard};
+use crate::audio::heard;
 use crate::common::ffmpeg;
 
 /// How far sound may be from its picture, in seconds.
@@ -88,7 +88,7 @@ pub fn in_step(path: &Path) -> usize {
 
 /// The recorded packets are the source's, byte for byte, one after the other but for gaps; gives how many. `rounds`
 /// is whether the source was looped.
-pub fn untouched(path: &Path, source: &Heard, rounds: bool) -> usize {
+pub fn untouched(path: &Path, source: &[(i64, Vec<u8>)], rounds: bool) -> usize {
     let recorded = heard(path);
     let mut at = None;
     for (index, (_, data)) in recorded.iter().enumerate() {

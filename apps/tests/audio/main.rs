@@ -136,50 +136,63 @@ async fn a_link_that_was_cut_leaves_a_gap_and_nothing_out_of_step() {
     assert!(log.contains("the sender is back"), "{log}");
 }
 
+/// A picture that turns to its negative every 50 frames, and a tick each second: both count from the start of the
+/// pipeline.
+fn camera() -> Camera {
+    let video = |size: &str| {
+        format!(
+            "videotestsrc is-live=true pattern=ball flip=true ! video/x-raw,format=I420,{size},framerate=25/1 ! \
+             x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph264pay name=pay0 pt=96"
+        )
+    };
+    let (small, large) = (video("width=320,height=180"), video("width=640,height=360"));
+    let sound = "audiotestsrc is-live=true wave=ticks volume=0.9 ! audio/x-raw,rate=44100,channels=1";
+    let g711 =
+        "audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1";
+    Camera::start(&[
+        &format!("/cam=( {small} {sound} ! avenc_aac ! rtpmp4gpay name=pay1 pt=97 )"),
+        &format!("/main=( {large} )"),
+        &format!("/g711=( {small} {g711} )"),
+    ])
+}
+
 #[test]
 fn a_cameras_audio_is_in_step_with_its_pictures() {
     if !have_camera() || !tools() {
         return;
     }
-    // The picture turns to its negative every 50 frames, and each second there is a tick: both count from the start of
-    // the pipeline.
-    let camera = Camera::start(&[
-        "/cam=( videotestsrc is-live=true pattern=ball flip=true ! \
-         video/x-raw,format=I420,width=320,height=180,framerate=25/1 ! \
-         x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph264pay name=pay0 pt=96 \
-         audiotestsrc is-live=true wave=ticks volume=0.9 ! audio/x-raw,rate=44100,channels=1 ! \
-         avenc_aac ! rtpmp4gpay name=pay1 pt=97 )",
-        "/g711=( videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=180,framerate=30/1 ! \
-         x264enc tune=zerolatency key-int-max=15 ! rtph264pay name=pay0 pt=96 \
-         audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1 )",
-    ]);
+    let camera = camera();
     let address = |path: &str| format!("rtsp://127.0.0.1:{}/{path}", camera.port);
-    let (stage, cam) = (Stage::new(), address("cam"));
-    let mut viewer = stage.view("viewer", &["--record-raw", "lr.mp4"]);
-    let mut sender = stage.send(&stage.address, &["--input", &cam, "--keyframe-interval", "1"]);
-    viewer.logged("recording", MOMENT);
-    // Past the first sender reports.
-    std::thread::sleep(Duration::from_secs(9));
-    sender.interrupt();
-    assert_eq!(sender.end(MOMENT), 0, "{}", sender.stderr());
-    viewer.end_cleanly(MOMENT);
-    let path = stage.path("lr.mp4");
-    let packets = heard(&path);
-    let steps: Vec<i64> = packets.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
-    let even = steps.iter().filter(|step| (**step - 23_220).abs() < 50).count();
-    assert!(even * 10 > steps.len() * 9 && even > 200, "{even} of {} steps are of one frame", steps.len());
-    let bursts = bursts(&path);
-    let mut turns: Vec<f64> = turns(&path).into_iter().map(|(at, _)| at).collect();
-    turns.retain(|turn| bursts.first() < Some(turn) && Some(turn) < bursts.last());
-    assert!(turns.len() >= 2 && bursts.len() >= 5, "{turns:?} {bursts:?}");
-    for turn in turns {
-        let off = bursts.iter().map(|burst| (burst - turn).abs()).fold(f64::MAX, f64::min);
-        assert!(off <= STEP_S, "a tick is {off} s from the picture at {turn} s: {bursts:?}");
+    let (stage, cam, main) = (Stage::new(), address("cam"), address("main"));
+    // Coded anew, and as it is.
+    let coded = ["--input", &cam, "--keyframe-interval", "1"];
+    let relayed = ["--input", &main, "--sub-stream", &cam, "--scale", "2"];
+    for (name, source) in [("coded.mp4", &coded[..]), ("relayed.mp4", &relayed)] {
+        let mut viewer = stage.view("viewer", &["--record-raw", name]);
+        let mut sender = stage.send(&stage.address, source);
+        viewer.logged("recording", MOMENT);
+        // Past the first sender reports.
+        std::thread::sleep(Duration::from_secs(9));
+        sender.interrupt();
+        assert_eq!(sender.end(MOMENT), 0, "{}", sender.stderr());
+        viewer.end_cleanly(MOMENT);
+        let path = stage.path(name);
+        let packets = heard(&path);
+        let steps: Vec<i64> = packets.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        let even = steps.iter().filter(|step| (**step - 23_220).abs() < 50).count();
+        assert!(even * 10 > steps.len() * 9 && even > 200, "{name}: {even} of {} steps", steps.len());
+        let bursts = bursts(&path);
+        let mut turns: Vec<f64> = turns(&path).into_iter().map(|(at, _)| at).collect();
+        turns.retain(|turn| bursts.first() < Some(turn) && Some(turn) < bursts.last());
+        assert!(turns.len() >= 2 && bursts.len() >= 5, "{name}: {turns:?} {bursts:?}");
+        for turn in turns {
+            let off = bursts.iter().map(|burst| (burst - turn).abs()).fold(f64::MAX, f64::min);
+            assert!(off <= STEP_S, "{name}: a tick is {off} s from the picture at {turn} s: {bursts:?}");
+        }
     }
-
     // What we do not carry is named, and the pictures come.
     let g711 = address("g711");
-    let mut viewer = stage.view("other", &["--record-raw", "mute.mp4"]);
+    let mut viewer = stage.view("viewer", &["--record-raw", "mute.mp4"]);
     let mut sender = stage.send(&stage.address, &["--input", &g711]);
     viewer.logged("recording", MOMENT);
     std::thread::sleep(Duration::from_secs(2));

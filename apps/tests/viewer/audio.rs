@@ -7,7 +7,7 @@ use hone_media::source::{Item, Mp4Source, Source};
 use hone_runtime::Preference;
 use hone_transport::catalog::{AudioRendition, Container};
 
-use crate::stream::{How, SIZE, Scene, how, plain, view};
+use crate::stream::{How, Packets, SIZE, Scene, how, plain, view};
 
 const FRAMES: u32 = 25;
 
@@ -23,7 +23,7 @@ fn aac(description: &str) -> AudioRendition {
 }
 
 /// What a recording holds: pictures, whether there is an audio track, and times and bytes of its packets.
-fn recorded(path: &Path) -> (usize, bool, Vec<(i64, Vec<u8>)>) {
+fn recorded(path: &Path) -> (usize, bool, Packets) {
     let mut source = Mp4Source::open(path).unwrap();
     let (mut frames, mut packets) = (0, vec![]);
     while let Some(item) = source.next().unwrap() {
@@ -36,7 +36,7 @@ fn recorded(path: &Path) -> (usize, bool, Vec<(i64, Vec<u8>)>) {
 }
 
 /// Views pictures with this audio, and gives what both recordings hold.
-fn hear(told: AudioRendition, packets: Vec<(i64, Vec<u8>)>) -> [(usize, bool, Vec<(i64, Vec<u8>)>); 2] {
+fn hear(told: AudioRendition, packets: Packets) -> [(usize, bool, Packets); 2] {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let groups = [Scene::new(SIZE, plain()).group(0, FRAMES)];
@@ -50,7 +50,7 @@ fn hear(told: AudioRendition, packets: Vec<(i64, Vec<u8>)>) -> [(usize, bool, Ve
 fn garbage_on_the_audio_track_is_recorded_as_it_came() {
     // Nobody here decodes it. Empty packets, and times that do not grow, are left out.
     let packet = |at: i64| (at * 21_333, (0..100u8).map(|v| v.wrapping_mul(at as u8 | 1) ^ 0x5a).collect());
-    let mut packets: Vec<(i64, Vec<u8>)> = (0..40).map(packet).collect();
+    let mut packets: Packets = (0..40).map(packet).collect();
     let expected: Vec<Vec<u8>> = packets.iter().map(|(_, data)| data.clone()).collect();
     packets.insert(10, (packets[10].0, vec![]));
     packets.insert(20, packets[3].clone());
@@ -62,7 +62,7 @@ fn garbage_on_the_audio_track_is_recorded_as_it_came() {
 
 #[test]
 fn a_description_that_lies_costs_the_audio_alone() {
-    let packets: Vec<(i64, Vec<u8>)> = (0..40).map(|at| (at * 21_333, vec![at as u8; 64])).collect();
+    let packets: Packets = (0..40).map(|at| (at * 21_333, vec![at as u8; 64])).collect();
     for told in [
         aac("ffff"),
         aac(""),
@@ -78,7 +78,7 @@ fn a_description_that_lies_costs_the_audio_alone() {
 
 #[test]
 fn a_huge_packet_ends_the_audio_and_not_the_pictures() {
-    let mut packets: Vec<(i64, Vec<u8>)> = (0..40).map(|at| (at * 21_333, vec![at as u8; 64])).collect();
+    let mut packets: Packets = (0..40).map(|at| (at * 21_333, vec![at as u8; 64])).collect();
     packets[20].1 = vec![7; 100_000];
     for (frames, has_audio, heard) in hear(aac("1190"), packets) {
         assert_eq!((frames, has_audio), (FRAMES as usize, true));

@@ -111,6 +111,9 @@ impl Viewed {
     }
 }
 
+/// Times and bytes of packets of audio.
+pub type Packets = Vec<(i64, Vec<u8>)>;
+
 /// How a stream is viewed.
 #[derive(Default)]
 pub struct How {
@@ -121,7 +124,7 @@ pub struct How {
     /// Whether a device that fails ends the viewer.
     pub strict: bool,
     /// Audio that the catalog tells, and its packets: all come before the pictures.
-    pub sound: Option<(AudioRendition, Vec<(i64, Vec<u8>)>)>,
+    pub sound: Option<(AudioRendition, Packets)>,
     /// The network and the frames a second that the catalog tells, if other than [`ARCH`] and [`FPS`].
     pub says: Option<(&'static str, f64)>,
 }

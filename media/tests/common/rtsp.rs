@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 const SCRIPT: &str = include_str!("camera.py");
 /// What the pipelines below are made of.
-const NEEDED: [&str; 5] = ["x264enc", "rtph264pay", "avenc_aac", "jpegenc", "h264parse"];
+const NEEDED: [&str; 6] = ["x264enc", "rtph264pay", "avenc_aac", "alawenc", "jpegenc", "h264parse"];
 
 /// A camera that runs until it is dropped.
 pub struct Camera {
