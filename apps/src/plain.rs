@@ -29,8 +29,8 @@ pub type Judge<'a> = dyn FnMut(&Truth, &[u8]) -> Result<()> + Send + 'a;
 ///
 /// # Errors
 /// What the source or the codecs say.
-pub fn run(
-    open: impl Fn() -> Result<Box<dyn Source>>,
+pub fn run<'a>(
+    open: impl Fn() -> Result<Box<dyn Source + 'a>>,
     plan: &Plan,
     frames: usize,
     bytes: u64,
@@ -65,8 +65,8 @@ pub fn run(
 
 /// Bytes that each rate comes to, with less effort, which changes them by less than 1%. The source is decoded once, each
 /// encoder has a thread.
-fn trials(
-    open: &impl Fn() -> Result<Box<dyn Source>>,
+fn trials<'a>(
+    open: &impl Fn() -> Result<Box<dyn Source + 'a>>,
     plan: &Plan,
     frames: usize,
     kbps: [f64; 2],
@@ -116,8 +116,8 @@ fn encoder(plan: &Plan, kbps: f64, effort: Effort) -> Result<Encoder> {
 }
 
 /// Calls `each` with the first `frames` frames as viewers are to see them.
-pub(crate) fn for_each_frame(
-    open: &impl Fn() -> Result<Box<dyn Source>>,
+pub(crate) fn for_each_frame<'a>(
+    open: &impl Fn() -> Result<Box<dyn Source + 'a>>,
     plan: &Plan,
     frames: usize,
     mut each: impl FnMut(Frame) -> Result<()>,

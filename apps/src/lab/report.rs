@@ -149,7 +149,7 @@ impl LabReport {
     pub fn new(run: &Run, rows: &[Row], spent: Spent, settings: &Settings) -> Self {
         let duration_s = rows.len() as f64 / run.fps;
         let block = |contender: usize| -> Option<Block> {
-            let scores: Vec<_> = rows.iter().filter_map(|row| row.scores[contender]).collect();
+            let scores: Vec<_> = rows.iter().map(|row| row.scores[contender]).collect::<Option<_>>()?;
             Some(Block {
                 name: NAMES[contender],
                 psnr_y_db: mean(scores.iter().map(|score| score.quality.psnr_y_db))?,

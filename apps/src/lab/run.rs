@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use hone_media::frame::Frame;
-use hone_media::source::{Source, Thinned};
+use hone_media::source::{Info, Source, Thinned};
 use hone_model::{Arch, Family};
 
 use super::ffmpeg::Ffmpeg;
@@ -82,16 +82,19 @@ pub fn run(
     spent[BICUBIC] = Some(totals.video_bytes);
     spent[FROZEN] = frozen.then_some(totals.video_bytes);
     let stopped = || stop.load(Ordering::Relaxed);
+    // What is stopped in the middle counts for nothing.
+    let kept = |done: Result<u64>| if stopped() { Ok(None) } else { done.map(Some) };
+    let open = || Ok(Box::new(Stoppable { source: open()?, stop }) as Box<dyn Source + '_>);
     if settings.has(Part::Openh264) && !stopped() {
         progress.say("plain H.264 by openh264");
         let run = |judge: &mut plain::Judge| plain::run(open, &plan, frames, bytes, judge);
-        spent[OPENH264] = Some(judge.opponent(OPENH264, "plain openh264", vmaf(1)?, run)?);
+        spent[OPENH264] = kept(judge.opponent(OPENH264, "plain openh264", vmaf(1)?, run))?;
     }
     let x264 = ffmpeg.filter(|ffmpeg| ffmpeg.x264 && settings.has(Part::X264));
     if let Some(ffmpeg) = x264.filter(|_| !stopped()) {
         progress.say("plain H.264 by x264");
         let run = |judge: &mut plain::Judge| x264::run(ffmpeg, open, &plan, frames, bytes, judge);
-        spent[X264] = Some(judge.opponent(X264, "plain x264", vmaf(1)?, run)?);
+        spent[X264] = kept(judge.opponent(X264, "plain x264", vmaf(1)?, run))?;
     }
     let run = run_of(input, &plan, arch, totals, spent[OPENH264].or(spent[X264]).unwrap_or(0));
     let report = LabReport {
@@ -108,6 +111,22 @@ pub fn run(
     progress.end();
     let crops = judge.crops.into_iter().map(|(_, crop)| crop).collect();
     Ok(Outcome { report, rows: judge.rows, crops })
+}
+
+/// A source that ends early when it is told to.
+struct Stoppable<'a> {
+    source: Box<dyn Source>,
+    stop: &'a AtomicBool,
+}
+
+impl Source for Stoppable<'_> {
+    fn info(&self) -> &Info {
+        self.source.info()
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>, hone_media::source::Error> {
+        if self.stop.load(Ordering::Relaxed) { Ok(None) } else { self.source.next_frame() }
+    }
 }
 
 fn run_of(input: Option<&Path>, plan: &Plan, arch: Arch, totals: Totals, plain_bytes: u64) -> Run {

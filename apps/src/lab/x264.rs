@@ -24,9 +24,9 @@ const STEP_MAX: f64 = 2.0;
 ///
 /// # Errors
 /// What the source, ffmpeg or the decoder say.
-pub fn run(
+pub fn run<'a>(
     ffmpeg: &Ffmpeg,
-    open: impl Fn() -> Result<Box<dyn Source>>,
+    open: impl Fn() -> Result<Box<dyn Source + 'a>>,
     plan: &Plan,
     frames: usize,
     bytes: u64,
@@ -65,9 +65,9 @@ pub fn run(
 }
 
 /// The Annex B stream at a rate.
-fn code(
+fn code<'a>(
     ffmpeg: &Ffmpeg,
-    open: &impl Fn() -> Result<Box<dyn Source>>,
+    open: &impl Fn() -> Result<Box<dyn Source + 'a>>,
     plan: &Plan,
     frames: usize,
     kbps: f64,
