@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use hone_media::frame::Frame;
-use hone_media::source::{Info, Source, Thinned};
+use hone_media::source::{Info, Item, Source, Thinned};
 use hone_model::{Arch, Family};
 
 use super::ffmpeg::Ffmpeg;
@@ -124,8 +124,8 @@ impl Source for Stoppable<'_> {
         self.source.info()
     }
 
-    fn next_frame(&mut self) -> Result<Option<Frame>, hone_media::source::Error> {
-        if self.stop.load(Ordering::Relaxed) { Ok(None) } else { self.source.next_frame() }
+    fn next(&mut self) -> Result<Option<Item>, hone_media::source::Error> {
+        if self.stop.load(Ordering::Relaxed) { Ok(None) } else { self.source.next() }
     }
 }
 
