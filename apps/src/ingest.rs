@@ -5,11 +5,11 @@
 //! there are far more of them than patches are wanted.
 
 mod pairs;
+mod sampled;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +18,6 @@ use hone_media::decode::{self, Decoder, codec_name};
 use hone_media::encode::Packet;
 use hone_media::frame::Frame;
 use hone_media::rtsp::{self, AccessUnit, Camera, Unit};
-use hone_media::scale::downscale;
 use hone_media::source::{Info, camera_audio};
 use hone_model::rng::Rng;
 use hone_transport::catalog::Catalog;
@@ -32,6 +31,7 @@ use crate::sender::{PATCHES_PER_LEARN, Plan, Rate, Sent};
 use crate::sound;
 use crate::uplink::{Link, Uplink};
 pub use pairs::{Counts, Pair, Pairs};
+use sampled::Main;
 
 /// Pictures looked at for the small stream's rate and size before it is announced.
 const UNITS_FIRST: usize = 8;
@@ -58,18 +58,6 @@ pub struct Ingest {
     codec: Option<String>,
     plan: Plan,
     main: Main,
-}
-
-/// The main stream's pictures at HR size, with the camera's time of day.
-struct Main {
-    pictures: Receiver<(Frame, i64)>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Drop for Main {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Sends a camera's small stream as it is, with patches of its main stream, until `stop` is set.
@@ -337,51 +325,6 @@ impl<'a> Out<'a> {
         }
         Ok(())
     }
-}
-
-impl Main {
-    /// Decodes keyframes on a thread of its own, at most one ahead.
-    fn start(camera: Camera, name: String, hr: (u32, u32)) -> Self {
-        let (to_us, pictures) = mpsc::sync_channel(1);
-        let stop = Arc::new(AtomicBool::new(false));
-        let theirs = stop.clone();
-        std::thread::spawn(move || {
-            if let Err(error) = sample(camera, hr, &to_us, &theirs) {
-                tracing::error!(camera = name, error = format!("{error:#}"), "no more patches");
-            }
-        });
-        Self { pictures, stop }
-    }
-}
-
-fn sample(
-    mut camera: Camera,
-    (width, height): (u32, u32),
-    to_us: &SyncSender<(Frame, i64)>,
-    stop: &AtomicBool,
-) -> Result<()> {
-    let mut decoder = Decoder::new(decode::Limits::default())?;
-    while !stop.load(Ordering::Relaxed) {
-        let Some(Unit::Picture(unit)) = camera.next(WAIT)? else { continue };
-        let Some(zero_us) = unit.zero_unix_us.filter(|_| unit.keyframe) else { continue };
-        let frames = match decoder.decode(&unit.data, unit.pts_us) {
-            Ok(mut frames) => {
-                frames.extend(decoder.flush()?);
-                frames
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a keyframe of the main stream is damaged");
-                continue;
-            }
-        };
-        for frame in frames {
-            let image =
-                Arc::new(downscale(&frame.image, width, height).context("the main stream became smaller")?);
-            // The other side decides how many it can use.
-            let _ = to_us.try_send((Frame { image, ..frame }, zero_us.saturating_add(unit.pts_us)));
-        }
-    }
-    Ok(())
 }
 
 /// Size and colour of a stream, from its first keyframe.
