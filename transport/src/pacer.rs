@@ -2,11 +2,13 @@
 //!
 //! Priority alone does not do it: packets that have left wait in the queue of the bottleneck whatever their
 //! priority was. So the rate follows the delay (after LEDBAT, RFC 6817): while the round trip is less than
-//! [`Config::queue_ms_max`] above its minimum, the rate grows by [`Config::growth`] once per interval; above, it
+//! [`Config::queue_ms_max`] and half a packet above its minimum, the rate grows by [`Config::growth`] once per interval; above, it
 //! shrinks by [`Config::shrink`]. An interval is a round trip, and at least [`INTERVAL_MIN`].
 //!
 //! The rate is that of video and patches together: a keyframe takes what patches would have had for a while, and so
-//! finds no queue of theirs to wait behind, nor one that they build while it leaves.
+//! finds no queue of theirs to wait behind, nor one that they build while it leaves. The queue of the keyframe itself says
+//! nothing of the rate: until it is gone, a long queue is no reason to shrink. Without that, the limit on the queue would
+//! have to be above what keyframes make, and ordinary frames would wait as long.
 //!
 //! Where losses hold the congestion window down, there is no queue on the path: it is in this endpoint instead, and no
 //! round trip shows it. So what was written is compared with what has left.
@@ -25,6 +27,14 @@ const BACKLOG_BYTES: f64 = 6_000.0;
 
 /// The longest that one burst of video puts patches off.
 const VIDEO_FIRST: Duration = Duration::from_millis(400);
+/// Half of a full packet: what it adds to the mean.
+const PACKET_BYTES: f64 = 600.0;
+/// A frame of so many times the usual bytes is a keyframe.
+const KEYFRAME: f64 = 4.0;
+/// Frames over which the usual bytes are averaged.
+const FRAMES_USUAL: f64 = 16.0;
+/// The smoothed round trip shows a keyframe's queue for so long after it is gone.
+const RTT_LAG: Duration = Duration::from_millis(200);
 /// Where the link has no room beside the video, one patch goes out after so long: training continues, slowly, on the
 /// worst link.
 const TRICKLE: Duration = Duration::from_secs(3);
@@ -32,7 +42,7 @@ const TRICKLE: Duration = Duration::from_secs(3);
 /// How the rate moves. Rates are bytes per second of payload.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
-    /// Queueing delay (rtt - min_rtt) above which the rate shrinks, ms.
+    /// Queueing delay (rtt - min_rtt) above which the rate shrinks, ms; besides what half a packet takes at that rate.
     pub queue_ms_max: f64,
     /// Factor per interval while the queue is short; above 1.
     pub growth: f64,
@@ -51,7 +61,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            queue_ms_max: 25.0,
+            queue_ms_max: 12.0,
             growth: 1.06,
             shrink: 0.85,
             rate_start: 30_000.0,
@@ -79,6 +89,10 @@ pub struct Pacer {
     backlog: f64,
     /// When the last patch went out.
     patch_at: Duration,
+    /// Bytes of a usual frame of video.
+    frame_bytes: f64,
+    /// Until when a queue may be that of a keyframe.
+    keyframe_until: Duration,
     /// Since when more than [`BACKLOG_BYTES`] did.
     stuck_since: Option<Duration>,
 }
@@ -102,6 +116,8 @@ impl Pacer {
             counted: (0, 0),
             backlog: 0.0,
             patch_at: now,
+            frame_bytes: 0.0,
+            keyframe_until: now,
             stuck_since: None,
         }
     }
@@ -147,8 +163,12 @@ impl Pacer {
         }
         self.fill(now);
         let queue_ms = rtt.saturating_sub(min_rtt).as_secs_f64() * 1e3;
-        if queue_ms > self.config.queue_ms_max || self.behind(now) {
+        if self.behind(now) {
             self.rate *= self.config.shrink;
+        } else if queue_ms > self.config.queue_ms_max + PACKET_BYTES / self.rate * 1e3 {
+            if now >= self.keyframe_until {
+                self.rate *= self.config.shrink;
+            }
         } else if self.tokens < self.capacity() {
             self.rate *= self.config.growth;
         }
@@ -176,6 +196,14 @@ impl Pacer {
         let patch_at = self.patch_at;
         self.spend(bytes);
         self.patch_at = patch_at;
+        #[allow(clippy::cast_precision_loss, reason = "a frame is far below 2^52 bytes")]
+        let bytes = bytes as f64;
+        self.frame_bytes += (bytes - self.frame_bytes) / FRAMES_USUAL;
+        if bytes > KEYFRAME * self.frame_bytes {
+            // At half the rate: video waits for what was on its way before it.
+            let leaves_s = 2.0 * (bytes / self.rate).min(VIDEO_FIRST.as_secs_f64());
+            self.keyframe_until = self.filled_at + Duration::from_secs_f64(leaves_s) + RTT_LAG;
+        }
         self.tokens = self.tokens.max(-self.rate * VIDEO_FIRST.as_secs_f64());
     }
 
@@ -234,7 +262,8 @@ mod tests {
         for capacity in [20e3, 80e3, 200e3] {
             let (rate, queue_ms, _) = run(capacity, 60, true);
             assert!(rate > 0.75 * capacity, "{rate} of {capacity}");
-            assert!(queue_ms < 100.0, "{queue_ms}");
+            // On the thinnest, a packet takes 60 ms.
+            assert!(queue_ms < 150.0, "{queue_ms}");
         }
     }
 
@@ -272,6 +301,23 @@ mod tests {
             }
         }
         assert!((8..=11).contains(&sent), "{sent} patches in 30 s");
+    }
+
+    #[test]
+    fn the_queue_of_a_keyframe_does_not_slow_patches_down_and_another_does() {
+        let after_a_queue = |keyframe: bool| {
+            let config = Config { rate_start: 100_000.0, rate_max: 100_000.0, ..Config::default() };
+            let mut pacer = Pacer::new(Duration::ZERO, config);
+            for ms in (0..=2_310).step_by(33) {
+                let now = Duration::from_millis(ms);
+                pacer.spend_on_video(if keyframe && ms == 1_980 { 24_000 } else { 1_000 });
+                let queue = Duration::from_millis(if ms >= 1_980 { 90 } else { 0 });
+                pacer.on_rtt(now, MIN_RTT + queue, MIN_RTT);
+            }
+            pacer.rate()
+        };
+        assert_eq!(after_a_queue(true), 100_000.0);
+        assert!(after_a_queue(false) < 80_000.0, "{}", after_a_queue(false));
     }
 
     #[test]
