@@ -22,7 +22,7 @@ use crate::sender::{Plan, Rate, fit};
 /// Frames coded at one bitrate and light, then the encoder starts anew at another.
 const SEGMENT_FRAMES: u64 = 24;
 /// Optimiser steps for each coded frame, which brings one patch.
-const STEPS_PER_FRAME: usize = 1;
+const STEPS_PER_FRAME: usize = 2;
 /// Patches kept: most of a clip of hundreds of scenes.
 const PATCHES_MAX: usize = 12_000;
 /// The first part of the clip is never trained on: one frame in so many.
@@ -51,7 +51,7 @@ pub struct Options {
     pub bits_per_pixel: (f64, f64),
     /// How many steps to train.
     pub steps: u64,
-    /// Weights to start from, a model update; drawn if none.
+    /// Weights to start from, a model update for the same network at any scale; drawn if none.
     pub from: Option<PathBuf>,
     /// The model update to write.
     pub out: PathBuf,
@@ -89,10 +89,9 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
     let backend = CpuTrainer::new(Weights::zeros(options.arch));
     let mut learner = Learner::new(Trainer::new(Box::new(backend), origin, config)?)?;
     if let Some(path) = &options.from {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let held = update::apply(&Published::origin(options.arch, origin), &bytes)
-            .with_context(|| format!("{} is no model of {}", path.display(), options.arch))?;
-        learner.trainer.start_from(&held.weights())?;
+        let mut weights = Published::origin(options.arch, origin).weights();
+        weights.adopt_layers(&read(path, options.arch)?);
+        learner.trainer.start_from(&weights)?;
     }
     anyhow::ensure!(
         round >= held_out_frames + SEGMENT_FRAMES,
@@ -182,6 +181,21 @@ fn open(plan: &Plan, options: &Options, rng: &mut Rng) -> Result<Camera> {
     let encode = encode::Config { gop_frames: SEGMENT_FRAMES as u32, ..plan.encode(plan.lr, kbps) };
     let scale = options.arch.scale();
     Ok(Camera::new(camera::Config { scale, encode, patch_quality: 98, seed: rng.next_u64() })?)
+}
+
+/// The weights of a model update for `arch` at any scale.
+fn read(path: &Path, arch: Arch) -> Result<Weights> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let id = update::header(&bytes).with_context(|| format!("{} is no model", path.display()))?.arch_id;
+    let mut scaled =
+        (1..=4).filter_map(|scale| Arch::new(arch.family, arch.blocks, arch.features, scale).ok());
+    let theirs = scaled
+        .find(|arch| arch.id() == id)
+        .with_context(|| format!("{} is no model of {arch} at any scale", path.display()))?;
+    // A snapshot applies to anything of its architecture.
+    let held = update::apply(&Published::origin(theirs, Origin::Seed(0)), &bytes)
+        .with_context(|| format!("{} is damaged, or no model that stands alone", path.display()))?;
+    Ok(held.weights())
 }
 
 fn write(path: &Path, origin: Origin, published: &Published, gain_db: f64) -> Result<()> {

@@ -14,6 +14,7 @@ use hone_media::source::{
 };
 use serde::Deserialize;
 
+use crate::auto_scale::Motion;
 use crate::mask::{Mask, Masked};
 
 /// A source's name.
@@ -223,6 +224,23 @@ impl Options {
             true => source,
             false => Box::new(Masked::new(source, self.mask.clone())),
         })
+    }
+
+    /// How much moves in its first second; the source is opened for that and closed again. Not known of a pipe, which
+    /// can be read once.
+    ///
+    /// # Errors
+    /// As [`Options::open`], or what the source says.
+    pub fn motion(&self, stop: &Arc<AtomicBool>) -> Result<Motion> {
+        match &self.input {
+            Input::Stdin => Ok(Motion::default()),
+            Input::Y4m(path) | Input::Mp4(path)
+                if std::fs::metadata(path).is_ok_and(|file| !file.is_file()) =>
+            {
+                Ok(Motion::default())
+            }
+            _ => Motion::of(self.open(stop)?.as_mut()),
+        }
     }
 
     fn file<S: Source + 'static>(

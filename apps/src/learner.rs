@@ -83,9 +83,10 @@ impl Learner {
         for frame in self.decoder.decode(data, pts_us)? {
             let calm = self.scenes.settled();
             match self.scenes.see(&frame.image, frame.pts_us) {
-                Some(Change::Cut) if !calm => self.trainer.new_scene_in_haste(),
+                Some(Change::Begun) if self.scenes.dark() => {}
+                Some(Change::Cut) if !calm || self.scenes.dark() => self.trainer.new_scene_unknown(),
                 Some(Change::Cut | Change::Drifted) => self.trainer.new_scene(),
-                Some(Change::Settled) => self.trainer.settled(),
+                Some(Change::Begun | Change::Settled) => self.trainer.known(),
                 None => {}
             }
             self.frame_bytes += frame.image.y().len() * 3 / 2;

@@ -10,6 +10,9 @@ const SETTLE_MAX_US: i64 = 4_000_000;
 /// Mean luma, code values: a fade moves it by more.
 const LIGHT_CHANGE: f32 = 8.0;
 
+/// Mean luma below which a picture is dark; black is 16.
+const DARK: f32 = 32.0;
+
 /// A settled picture whose cells differ from those at that time by as much as a cut changes them shows something else,
 /// however slowly it came,
 const DRIFT: f32 = CHANGE_MIN;
@@ -19,6 +22,8 @@ const DRIFT_OVER_USUAL: f32 = 8.0;
 /// What a frame begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// The stream.
+    Begun,
     /// A new scene.
     Cut,
     /// The stream, or a scene, has gone on for a while in an even light. Before, on a thin link, the encoder sends
@@ -56,7 +61,7 @@ impl Scenes {
         let light = cells.iter().sum::<f32>() / cells.len() as f32;
         if first || cut {
             self.unsettled = Some(Unsettled { begun_us: pts_us, even_us: pts_us, light });
-            return cut.then_some(Change::Cut);
+            return Some(if cut { Change::Cut } else { Change::Begun });
         }
         let Some(scene) = &mut self.unsettled else {
             let drifted = difference(&self.view, cells) > DRIFT.max(DRIFT_OVER_USUAL * self.cuts.usual());
@@ -75,6 +80,12 @@ impl Scenes {
             self.view = cells.to_vec();
             Change::Settled
         })
+    }
+
+    /// Whether the scene began, or lies, in the dark and has not settled: a fade from black makes pictures that networks
+    /// have not seen, and black is best left alone.
+    pub fn dark(&self) -> bool {
+        self.unsettled.is_some_and(|scene| scene.light < DARK)
     }
 
     /// Whether the scene has settled.
@@ -112,8 +123,8 @@ mod tests {
         let mut scenes = Scenes::default();
         // The light of a whole number of stripes does not move with them.
         let pan = changes(&mut scenes, 0, 40, |i| stripes(80, 3 * i, 0));
-        assert_eq!(pan[0], (19, Change::Settled));
-        assert!(pan[1..].iter().all(|(_, change)| *change == Change::Drifted), "{pan:?}");
+        assert_eq!(pan[..2], [(0, Change::Begun), (19, Change::Settled)]);
+        assert!(pan[2..].iter().all(|(_, change)| *change == Change::Drifted), "{pan:?}");
         let brighter = changes(&mut scenes, 40, 25, |i| stripes(80, 120, 4 * i as u8));
         assert!(brighter.iter().all(|(_, change)| *change == Change::Drifted), "{brighter:?}");
         let cut = changes(&mut scenes, 65, 25, |_| stripes(40, 0, 0));
@@ -125,10 +136,10 @@ mod tests {
     fn a_slow_turn_to_another_view_is_noticed_once() {
         let view = |i: usize| stripes(80, i.saturating_sub(30).min(40), 0);
         let seen = changes(&mut Scenes::default(), 0, 100, view);
-        assert_eq!(seen[0], (19, Change::Settled));
+        assert_eq!(seen[..2], [(0, Change::Begun), (19, Change::Settled)]);
         assert!(
-            seen.len() >= 2
-                && seen[1..].iter().all(|(at, change)| (31..=70).contains(at) && *change == Change::Drifted),
+            seen.len() >= 3
+                && seen[2..].iter().all(|(at, change)| (31..=70).contains(at) && *change == Change::Drifted),
             "{seen:?}"
         );
     }
@@ -141,14 +152,19 @@ mod tests {
             image
         };
         let settled = changes(&mut Scenes::default(), 0, 70, black);
-        assert!(matches!(settled[..], [(50..65, Change::Settled)]), "{settled:?}");
+        assert!(matches!(settled[..], [(0, Change::Begun), (50..65, Change::Settled)]), "{settled:?}");
+        let mut scenes = Scenes::default();
+        scenes.see(&black(0), 0);
+        assert!(scenes.dark());
+        scenes.see(&stripes(90, 0, 0), 40_000);
+        assert!(!scenes.dark());
     }
 
     #[test]
     fn a_flicker_without_end_settles_too() {
         let mut scenes = Scenes::default();
         let settled = changes(&mut scenes, 0, 200, |i| stripes(80, 0, 9 * (i / 3 % 2) as u8));
-        assert_eq!(settled, [(100, Change::Settled)]);
+        assert_eq!(settled, [(0, Change::Begun), (100, Change::Settled)]);
         assert!(scenes.settled());
     }
 
@@ -163,7 +179,7 @@ mod tests {
     fn any_size_will_do() {
         let mut scenes = Scenes::default();
         for (width, height) in [(2, 2), (16, 8), (4096, 2)] {
-            assert_eq!(scenes.see(&I420::new(width, height).unwrap(), i64::MAX), None);
+            assert_ne!(scenes.see(&I420::new(width, height).unwrap(), i64::MAX), Some(Change::Settled));
         }
     }
 }

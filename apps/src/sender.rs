@@ -50,6 +50,15 @@ pub enum Rate {
 const PICTURES_KBPS_MIN: f64 = 20.0;
 
 impl Rate {
+    /// All that it gives to pictures at first, kbit/s.
+    pub fn kbps(self) -> f64 {
+        match self {
+            Self::Total(total) => total,
+            Self::Video(video) => video / (1.0 - PATCH_SHARE),
+            Self::Auto => AUTO_START_KBPS,
+        }
+    }
+
     /// What is left for the pictures beside audio of so many kbit/s.
     ///
     /// # Errors
@@ -119,9 +128,8 @@ impl Plan {
         }
         let auto_max = f64::from(width * height) * info.fps * AUTO_BITS_PER_PIXEL_MAX / 1e3;
         let (total, most) = match rate {
-            Rate::Total(total) => (total, total),
-            Rate::Video(video) => (video / (1.0 - PATCH_SHARE), video / (1.0 - PATCH_SHARE)),
-            Rate::Auto => (AUTO_START_KBPS.min(auto_max), auto_max),
+            Rate::Auto => (rate.kbps().min(auto_max), auto_max),
+            Rate::Total(_) | Rate::Video(_) => (rate.kbps(), rate.kbps()),
         };
         let hr = (width * scale, height * scale);
         Ok(Self {

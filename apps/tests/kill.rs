@@ -48,7 +48,8 @@ impl Trio<'_> {
 
     fn sender(&mut self) -> Process {
         let (server, pin) = (format!("127.0.0.1:{}", self.port), self.pin.clone());
-        let input = ["--input", "test:256x144@25", "--bitrate", "500", "--keyframe-interval", "0.5"];
+        let input =
+            ["--input", "test:256x144@25", "--scale", "2", "--bitrate", "500", "--keyframe-interval", "0.5"];
         self.start(
             "sender",
             SENDER,

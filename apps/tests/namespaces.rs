@@ -86,7 +86,8 @@ fn a_pulled_cable_and_a_new_address_cost_no_more_than_their_time() {
     let to = ["--server", &address, "--pin", &hash];
     let more = ["--headless", "--device", "cpu", "--record-raw", "lr.mp4"];
     let mut viewer = net.start(&net.server, path, "viewer", &[&[VIEWER][..], &to, &more].concat());
-    let source = ["--config", "sender.toml", "--input", "test:320x192@30", "--uplink-kbps", "400"];
+    let source =
+        ["--config", "sender.toml", "--input", "test:320x192@30", "--scale", "2", "--uplink-kbps", "400"];
     let mut sender = net.start(&net.camera, path, "sender", &[&[SENDER][..], &to, &source].concat());
     viewer.logged("stream found", MOMENT);
     std::thread::sleep(Duration::from_secs(3));

@@ -103,7 +103,7 @@ fn a_server_with_tokens_is_watched_reloaded_and_goes_on_where_it_was() {
 
     let Run { mut process, address, hash, http } = start(folder, "server", &["--log-format", "json"]);
     let to = ["--server", &address, "--pin", &hash];
-    let publish = ["--token", "@publish.token", "--input", "clip.mp4", "--loop"];
+    let publish = ["--token", "@publish.token", "--input", "clip.mp4", "--scale", "2", "--loop"];
     let sender = Process::start(folder, "sender", SENDER, &[&to[..], &publish].concat());
     let watch = ["--token", &view, "--headless", "--device", "cpu"];
     let mut viewer = Process::start(folder, "viewer", VIEWER, &[&to[..], &watch].concat());

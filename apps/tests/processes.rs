@@ -116,7 +116,7 @@ fn a_viewer_that_waits_and_a_sender_that_loops_end_by_ctrl_c() {
         folder,
         "looping",
         SENDER,
-        &[&to[..], &["--name", "loop", "--input", "clip.mp4", "--loop"]].concat(),
+        &[&to[..], &["--name", "loop", "--input", "clip.mp4", "--scale", "2", "--loop"]].concat(),
     );
     let more = ["--headless", "--name", "loop", "--device", "cpu", "--record", "sr.mp4"];
     let mut viewer = Process::start(folder, "viewer", VIEWER, &[&to[..], &more].concat());
@@ -145,8 +145,12 @@ fn a_viewer_whose_file_or_device_fails_says_so_at_once() {
     let (_server, address, hash) = server(folder);
     let to = ["--server", &address, "--pin", &hash];
     // The sender goes on: it is not the end of the stream that ends the viewer.
-    let _sender =
-        Process::start(folder, "sender", SENDER, &[&to[..], &["--input", "clip.mp4", "--loop"]].concat());
+    let _sender = Process::start(
+        folder,
+        "sender",
+        SENDER,
+        &[&to[..], &["--input", "clip.mp4", "--scale", "2", "--loop"]].concat(),
+    );
     let more = ["--headless", "--device", "cpu", "--record", "no/such/folder/sr.mp4"];
     let mut viewer = Process::start(folder, "viewer", VIEWER, &[&to[..], &more].concat());
     assert_eq!(viewer.end(MOMENT), 1);

@@ -121,7 +121,7 @@ fn a_window_shows_a_stream_and_closes_cleanly() {
     let mut viewer =
         Process::start_with(folder, "viewer", VIEWER, &[&to[..], &more].concat(), &display.environment());
     viewer.logged("state=waiting", MOMENT);
-    let send = [&to[..], &["--input", "clip.mp4", "--loop"]].concat();
+    let send = [&to[..], &["--input", "clip.mp4", "--scale", "2", "--loop"]].concat();
     let mut sender = Process::start(folder, "sender", SENDER, &send);
     viewer.logged("first picture", MOMENT);
     // Everything that can be opened is, and the program goes on.
@@ -283,7 +283,7 @@ fn frames_that_stay_on_the_device_are_drawn() {
     let more = ["--adapter", "0", "--stats", "stats.jsonl"];
     let mut viewer =
         Process::start_with(folder, "viewer", VIEWER, &[&to[..], &more].concat(), &display.environment());
-    let send = [&to[..], &["--input", "clip.mp4", "--loop"]].concat();
+    let send = [&to[..], &["--input", "clip.mp4", "--scale", "2", "--loop"]].concat();
     let _sender = Process::start(folder, "sender", SENDER, &send);
     // Until the device is open, the CPU upscales.
     viewer.wait_for("frames made by the adapter", 3 * MOMENT, |_| {

@@ -8,7 +8,12 @@ use crate::published::{Origin, Published};
 use crate::update;
 
 /// Architecture and update of each.
-const BASES: &[(&str, &[u8])] = &[("live-4x16-x2", include_bytes!("../bases/live-4x16-x2.hnu"))];
+const BASES: &[(&str, &[u8])] = &[
+    ("live-4x16-x1", include_bytes!("../bases/live-4x16-x1.hnu")),
+    ("live-4x16-x2", include_bytes!("../bases/live-4x16-x2.hnu")),
+    ("live-4x16-x3", include_bytes!("../bases/live-4x16-x3.hnu")),
+    ("live-4x16-x4", include_bytes!("../bases/live-4x16-x4.hnu")),
+];
 
 /// Set in the wire's origin field where it names a base model and not a seed.
 pub(crate) const BASE_BIT: u64 = 1 << 63;

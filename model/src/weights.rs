@@ -39,8 +39,38 @@ impl Weights {
         &mut self.params
     }
 
+    /// Copies the layers that `other` has, too: of the same name and size, whatever its scale.
+    pub fn adopt_layers(&mut self, other: &Self) {
+        let theirs = other.arch.layers();
+        for ours in self.arch.layers() {
+            let same = |l: &&Layer| (&l.name, l.cin, l.cout) == (&ours.name, ours.cin, ours.cout);
+            if let Some(theirs) = theirs.iter().find(same) {
+                let to = ours.offset..ours.offset + ours.params();
+                let from = theirs.offset..theirs.offset + theirs.params();
+                self.params[to].copy_from_slice(&other.params[from]);
+            }
+        }
+    }
+
     /// (Cout, Cin, 3, 3) weights and Cout biases of one layer.
     pub fn layer(&self, layer: &Layer) -> (&[f32], &[f32]) {
         self.params[layer.offset..layer.offset + layer.params()].split_at(layer.weights())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_scale_shares_all_layers_but_the_tail() {
+        let [arch, other] = ["live-2x8-x3", "live-2x8-x2"].map(|arch| arch.parse::<Arch>().unwrap());
+        let mut weights = Weights::zeros(arch);
+        weights.adopt_layers(&Weights::from_params(other, vec![1.0; other.params()]));
+        for layer in arch.layers() {
+            let (w, b) = weights.layer(&layer);
+            let expected = if layer.name == "tail" { 0.0 } else { 1.0 };
+            assert!(w.iter().chain(b).all(|v| *v == expected), "{}", layer.name);
+        }
     }
 }

@@ -67,11 +67,11 @@ pub struct Trainer {
     in_force: bool,
     /// Patches taken in to learn from.
     patches: u64,
-    /// What [`Self::new_scene`] and [`Self::settled`] said, until the next step acts on it.
+    /// What [`Self::new_scene`] and [`Self::known`] said, until the next step acts on it.
     new_scene: bool,
-    settled: bool,
-    /// The newest scene came before the one before it had settled.
-    hurried: bool,
+    known: bool,
+    /// What [`Self::new_scene_unknown`] said of the newest scene.
+    unknown: bool,
     /// What was learned before a cut has not yet been judged in the new scene.
     untried: bool,
     /// It goes on from saved weights.
@@ -97,6 +97,8 @@ const HARM_DB: f64 = 0.1;
 const DOUBT_CERTAINTY: f64 = 2.5;
 /// and on so many patches: few must not decide by chance.
 const DOUBT_PATCHES: usize = 8;
+/// A base model that gained less than this where it was judged harms some streams: it waits for their patches.
+const BASE_SURE_DB: f64 = 0.2;
 /// What was learned is given up, if it is worse than the base model by so many standard errors.
 const UNLEARN_CERTAINTY: f64 = 1.0;
 /// Steps that one patch is worth while a base model is tuned: a few patches of a dark first second must not undo it.
@@ -131,8 +133,8 @@ impl Trainer {
             in_force: false,
             patches: 0,
             new_scene: false,
-            settled: false,
-            hurried: false,
+            known: false,
+            unknown: false,
             untried: false,
             resumed: false,
             undoubted: false,
@@ -163,20 +165,18 @@ impl Trainer {
     /// The picture has come to show something else: what was learned and judged before no longer counts.
     pub fn new_scene(&mut self) {
         self.new_scene = self.config.follow_scenes;
-        self.hurried = false;
+        self.unknown = false;
     }
 
-    /// The same, and what it showed before had not settled: where scenes change so fast, base models are not known to
-    /// help.
-    pub fn new_scene_in_haste(&mut self) {
+    /// The same, and it is of a kind that base models are not known to help: dark, or one scene chases the other.
+    pub fn new_scene_unknown(&mut self) {
         self.new_scene();
-        self.hurried = self.new_scene;
+        self.unknown = self.new_scene;
     }
 
-    /// The picture is past a stream's first second, in which encoders and fades make pictures that base models do not
-    /// know.
-    pub fn settled(&mut self) {
-        self.settled = true;
+    /// The picture is of a kind that base models know: no fade from black, no scenes that chase each other.
+    pub fn known(&mut self) {
+        self.known = true;
     }
 
     /// What viewers hold.
@@ -275,11 +275,11 @@ impl Trainer {
                 return Ok(publication);
             }
         }
-        if self.settled {
-            let shows = self.has_base() && (self.at_origin() || self.hurried) && !self.in_force;
+        if self.known {
+            let shows = self.base_is_sure() && (self.at_origin() || self.unknown) && !self.in_force;
             // It was judged on scenes of many kinds: viewers show it until this stream's own patches say otherwise.
             let publication = if shows { Some(self.show_origin(self.base_gain_db())?) } else { None };
-            (self.settled, self.hurried) = (false, false);
+            (self.known, self.unknown) = (false, false);
             if publication.is_some() {
                 return Ok(publication);
             }
@@ -323,8 +323,13 @@ impl Trainer {
         }
     }
 
+    /// Whether viewers may show the base model before a patch of the stream has spoken for it.
+    fn base_is_sure(&self) -> bool {
+        self.base_gain_db() >= BASE_SURE_DB
+    }
+
     /// In a new scene nothing is known of what was learned before. Viewers show the base model, or the base image if
-    /// there is none or if scenes do not settle, until patches of the new scene say more.
+    /// there is none that is sure to help, until patches of the new scene say more.
     fn begin_scene(&mut self) -> Result<Option<Publication>, BackendError> {
         self.held_out.clear();
         self.step_worth_db = None;
@@ -333,7 +338,7 @@ impl Trainer {
         }
         self.verdicts_without_gain = 0;
         self.untried = self.steps > self.steps_at_start;
-        match (self.has_base() && !self.hurried, self.in_force) {
+        match (self.base_is_sure() && !self.unknown, self.in_force) {
             (true, in_force) if !(in_force && self.at_origin()) => {
                 self.show_origin(self.base_gain_db()).map(Some)
             }
@@ -355,7 +360,7 @@ impl Trainer {
         let network = self.held_out.published_over_base_image();
         if !self.in_force {
             let helps = network.gain_db() >= HARM_DB && network.certainty() >= DOUBT_CERTAINTY;
-            if !helps || self.published.version() == 0 {
+            if !helps || (self.published.version() == 0 && !self.has_base()) {
                 return Ok(None);
             }
             self.in_force = true;

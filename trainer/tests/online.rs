@@ -217,14 +217,14 @@ fn after_a_cut_a_network_is_not_shown_until_patches_of_the_new_scene_say_that_it
 }
 
 #[test]
-fn a_base_model_is_shown_once_the_stream_has_settled_and_again_after_a_cut() {
+fn a_base_model_is_shown_where_it_knows_the_kind_of_picture_and_again_after_a_cut() {
     let arch: Arch = "live-4x16-x2".parse().unwrap();
     let origin = Origin::best(arch, 1);
     assert!(matches!(origin, Origin::Base(_)));
     let base = Published::origin(arch, origin);
     let mut trainer = Trainer::new(Box::new(CpuTrainer::new(base.weights())), origin, config()).unwrap();
     assert_eq!(work(&mut trainer, 1), (vec![], State::Starved));
-    trainer.settled();
+    trainer.known();
     let first = work(&mut trainer, 1).0.remove(0);
     assert!(first.snapshot && first.version == 1 && first.gain_db > 0.0);
     assert!(first.update.len() < 100, "both ends have it: {} bytes", first.update.len());
@@ -249,13 +249,13 @@ fn a_base_model_is_shown_once_the_stream_has_settled_and_again_after_a_cut() {
         "a viewer that joins now has it too"
     );
 
-    // Cuts that follow each other before anything settles: nothing is known to help until something does.
-    trainer.new_scene_in_haste();
+    // Of a kind that base models do not know: nothing is known to help until something does.
+    trainer.new_scene_unknown();
     let off = work(&mut trainer, 1).0.remove(0);
     assert!(off.gain_db <= 0.0 && off.update.len() < 100, "{} dB", off.gain_db);
-    trainer.new_scene_in_haste();
+    trainer.new_scene_unknown();
     assert_eq!(work(&mut trainer, 1).0, []);
-    trainer.settled();
+    trainer.known();
     let on = work(&mut trainer, 1).0.remove(0);
     assert!(on.gain_db > 0.0 && trainer.published().hash() == base.hash(), "{} dB", on.gain_db);
 }

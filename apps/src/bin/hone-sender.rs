@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Parser;
+use hone_apps::auto_scale::{Motion, Scale};
 use hone_apps::cli;
 use hone_apps::dial::Dialer;
 use hone_apps::ingest;
@@ -45,9 +46,10 @@ struct Cli {
     /// A camera's small stream: it is sent as it is, its audio with it, and the one of --input, its main stream, only sampled for training.
     #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "mask", "lr_height", "uplink_kbps", "video_kbps", "no_patches", "keyframe_interval"])]
     sub_stream: Option<Address>,
-    /// Shown size over streamed size.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
-    scale: u32,
+    /// Shown size over streamed size: 1 to 4, or `auto`: what pays at this rate, by how much moves in the source's first
+    /// second. For --sub-stream, `auto` is 2.
+    #[arg(long, default_value_t = Scale::Auto)]
+    scale: Scale,
     /// Rows of the stream, even; the source's rows over the scale if left out.
     #[arg(long, value_name = "ROWS")]
     lr_height: Option<u32>,
@@ -95,8 +97,10 @@ fn main() -> ExitCode {
             };
             let (sub, main) = (cli.source.camera.config(sub)?, cli.source.camera.config(main)?);
             let sub = rtsp::Config { audio: !cli.source.no_audio, ..sub };
-            return ingest::relay(sub, main, cli.scale, dialer, cli.name, stop).await;
+            let scale = if let Scale::Fixed(scale) = cli.scale { scale } else { 2 };
+            return ingest::relay(sub, main, scale, dialer, cli.name, stop).await;
         }
+        let motion = if cli.scale == Scale::Auto { cli.source.motion(&stop)? } else { Motion::default() };
         let mut source = cli.source.open(&stop)?;
         let rate = match (cli.video_kbps, cli.uplink_kbps) {
             (Some(video), _) => Rate::Video(video.into()),
@@ -105,7 +109,9 @@ fn main() -> ExitCode {
         let info = *source.info();
         let audio = source.audio().filter(|_| !cli.source.no_audio).cloned();
         let audio_kbps = audio.as_ref().map_or(0.0, |audio| audio.kbps);
-        let mut plan = Plan::new(&info, cli.scale, cli.lr_height, rate.beside_audio(audio_kbps)?)?;
+        let rate = rate.beside_audio(audio_kbps)?;
+        let scale = cli.scale.choose(rate.kbps(), (info.width, info.height), info.fps, || Ok(motion))?;
+        let mut plan = Plan::new(&info, scale, cli.lr_height, rate)?;
         plan.audio_kbps = audio_kbps;
         plan.keyframe_interval_s = cli.keyframe_interval;
         if cli.no_patches {
@@ -115,7 +121,7 @@ fn main() -> ExitCode {
         let catalog = plan.catalog().with_audio(audio.as_ref().map(sound::rendition));
         let mut uplink = Uplink::new(client, Some(dialer), &cli.name, &catalog)?;
         let audio = audio.as_ref().map(|audio| audio.config.codec_string());
-        tracing::info!(stream = cli.name, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, audio, audio_kbps, "sending");
+        tracing::info!(stream = cli.name, scale, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, audio, audio_kbps, "sending");
         let (uplink, sent) = tokio::task::spawn_blocking(move || {
             let mut pace: Box<dyn Pace> = match info.live {
                 true => Box::new(AsItComes(stop)),

@@ -16,8 +16,9 @@ use sha2::{Digest, Sha256};
 use super::ffmpeg::Ffmpeg;
 use super::report::SCHEMA;
 use super::run::run;
-use super::settings::{Scale, Settings};
+use super::settings::Settings;
 use super::table;
+use crate::auto_scale::Scale;
 use crate::{cli, clip};
 
 /// Cells of a sweep: at a minute each, a week.

@@ -24,7 +24,7 @@ use clap::Args;
 pub use self::ffmpeg::Ffmpeg;
 pub use self::report::LabReport;
 pub use self::run::{Outcome, run};
-pub use self::settings::{Part, Scale, Settings};
+pub use self::settings::{Part, Settings};
 
 /// What `--help` says below the options.
 pub const HELP: &str = "\

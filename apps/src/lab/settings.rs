@@ -1,7 +1,6 @@
 //! What a run is made of: the same words on the command line and in a matrix file.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -9,64 +8,8 @@ use hone_media::source::Info;
 use serde::{Deserialize, Serialize};
 
 use super::trace::Trace;
-use crate::auto_scale::{self, Motion};
+use crate::auto_scale::{Motion, Scale};
 use crate::sender::{Plan, Rate};
-
-/// HR size over LR size, or the rule of [`auto_scale`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "Word")]
-pub enum Scale {
-    /// Chosen from bits a pixel and motion.
-    Auto,
-    /// 1 to 4.
-    Fixed(u32),
-}
-
-/// How a scale may be written in a file.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Word {
-    Text(String),
-    Number(i64),
-}
-
-impl TryFrom<Word> for Scale {
-    type Error = String;
-
-    fn try_from(word: Word) -> Result<Self, String> {
-        match word {
-            Word::Text(text) => text.parse(),
-            Word::Number(number) => number.to_string().parse(),
-        }
-    }
-}
-
-impl FromStr for Scale {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "1" | "2" | "3" | "4" => Ok(Self::Fixed(u32::from(text.as_bytes()[0] - b'0'))),
-            _ => Err(format!("`{text}` is no scale: auto, 1, 2, 3 or 4")),
-        }
-    }
-}
-
-impl std::fmt::Display for Scale {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Fixed(s) => write!(f, "{s}"),
-        }
-    }
-}
-
-impl From<Scale> for String {
-    fn from(scale: Scale) -> Self {
-        scale.to_string()
-    }
-}
 
 /// Parts of a run that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -230,14 +173,9 @@ impl Settings {
                 (Rate::Total(total), total, None)
             }
         };
-        let scale = match self.scale {
-            Scale::Fixed(scale) => scale,
-            Scale::Auto => {
-                let hr_height = self.hr_height.unwrap_or(info.height);
-                let hr_width = u64::from(info.width) * u64::from(hr_height) / u64::from(info.height.max(1));
-                auto_scale::choose(kbps, (hr_width as u32, hr_height), info.fps, motion()?)
-            }
-        };
+        let hr_height = self.hr_height.unwrap_or(info.height);
+        let hr_width = u64::from(info.width) * u64::from(hr_height) / u64::from(info.height.max(1));
+        let scale = self.scale.choose(kbps, (hr_width as u32, hr_height), info.fps, motion)?;
         let lr_height = match (self.hr_height, self.lr_height) {
             (Some(hr), _) => {
                 ensure!(hr <= info.height, "--hr-height {hr}: the clip has {} rows", info.height);
