@@ -226,21 +226,18 @@ impl Options {
         })
     }
 
-    /// How much moves in its first second; the source is opened for that and closed again. Not known of a pipe, which
-    /// can be read once.
+    /// How much moves in the first second of a file or a pattern, which is opened for that and closed again. Not known of a
+    /// pipe, which can be read once, nor of a camera, which may serve nobody twice.
     ///
     /// # Errors
     /// As [`Options::open`], or what the source says.
     pub fn motion(&self, stop: &Arc<AtomicBool>) -> Result<Motion> {
-        match &self.input {
-            Input::Stdin => Ok(Motion::default()),
-            Input::Y4m(path) | Input::Mp4(path)
-                if std::fs::metadata(path).is_ok_and(|file| !file.is_file()) =>
-            {
-                Ok(Motion::default())
-            }
-            _ => Motion::of(self.open(stop)?.as_mut()),
-        }
+        let again = match &self.input {
+            Input::Stdin | Input::Rtsp(_) | Input::Webcam(_) => false,
+            Input::Pattern { .. } => true,
+            Input::Y4m(path) | Input::Mp4(path) => std::fs::metadata(path).is_ok_and(|file| file.is_file()),
+        };
+        if again { Motion::of(self.open(stop)?.as_mut()) } else { Ok(Motion::default()) }
     }
 
     fn file<S: Source + 'static>(

@@ -46,8 +46,8 @@ struct Cli {
     /// A camera's small stream: it is sent as it is, its audio with it, and the one of --input, its main stream, only sampled for training.
     #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "mask", "lr_height", "uplink_kbps", "video_kbps", "no_patches", "keyframe_interval"])]
     sub_stream: Option<Address>,
-    /// Shown size over streamed size: 1 to 4, or `auto`: what pays at this rate, by how much moves in the source's first
-    /// second. For --sub-stream, `auto` is 2.
+    /// Shown size over streamed size: 1 to 4, or `auto`: what pays at this rate, by how much moves in the first second of
+    /// a file. For --sub-stream, `auto` is 2.
     #[arg(long, default_value_t = Scale::Auto)]
     scale: Scale,
     /// Rows of the stream, even; the source's rows over the scale if left out.
