@@ -159,7 +159,7 @@ fn a_server_with_tokens_is_watched_reloaded_and_goes_on_where_it_was() {
     assert!(model.exists() && version >= 1.0, "{}", process.stderr());
 
     // The next run goes on from it; a damaged one is set aside, and the stream begins anew.
-    let publish = ["--token", &token(&["--publish", "cam"]), "--input", "clip.mp4"];
+    let publish = ["--token", &token(&["--publish", "cam"]), "--input", "clip.mp4", "--scale", "2"];
     for damage in [false, true] {
         if damage {
             let whole = std::fs::read(&model).unwrap();

@@ -43,7 +43,8 @@ fn server(folder: &Path, name: &str, to: &Place, more: &[&str]) -> Process {
 }
 
 fn sender(folder: &Path, stream: &str, to: &Place, more: &[&str]) -> Process {
-    let words = ["--server", &to.url, "--pin", to.hash, "--name", stream, "--input", "clip.mp4"];
+    let words =
+        ["--server", &to.url, "--pin", to.hash, "--name", stream, "--input", "clip.mp4", "--scale", "2"];
     let words = arguments(&[&words[..], &["--video-kbps", "600"], more].concat(), to.token, "--token");
     Process::start(folder, &format!("sender-{stream}"), env!("CARGO_BIN_EXE_hone-sender"), &words)
 }
