@@ -261,6 +261,18 @@ fn a_base_model_is_shown_where_it_knows_the_kind_of_picture_and_again_after_a_cu
 }
 
 #[test]
+fn a_base_model_of_small_gain_is_not_shown_before_patches_speak_for_it() {
+    let origin = Origin::best("live-4x16-x1".parse().unwrap(), 1);
+    assert!(matches!(origin, Origin::Base(base) if base.gain_db() < 0.2));
+    let base = Published::origin("live-4x16-x1".parse().unwrap(), origin);
+    let mut trainer = Trainer::new(Box::new(CpuTrainer::new(base.weights())), origin, config()).unwrap();
+    trainer.known();
+    assert_eq!(work(&mut trainer, 1), (vec![], State::Starved));
+    trainer.new_scene();
+    assert_eq!(work(&mut trainer, 1).0, []);
+}
+
+#[test]
 fn pairs_that_do_not_fit_are_refused_and_leave_no_trace() {
     let mut trainer = trainer(config());
     let good = || pair(0, Scene::Same, false);

@@ -2,8 +2,8 @@
 //!
 //! Priority alone does not do it: packets that have left wait in the queue of the bottleneck whatever their
 //! priority was. So the rate follows the delay (after LEDBAT, RFC 6817): while the round trip is less than
-//! [`Config::queue_ms_max`] and half a packet above its minimum, the rate grows by [`Config::growth`] once per interval; above, it
-//! shrinks by [`Config::shrink`]. An interval is a round trip, and at least [`INTERVAL_MIN`].
+//! [`Config::queue_ms_max`] and half a packet above its minimum, the rate grows by [`Config::growth`] once per interval;
+//! above, it shrinks by [`Config::shrink`]. An interval is a round trip, and at least [`INTERVAL_MIN`].
 //!
 //! The rate is that of video and patches together: a keyframe takes what patches would have had for a while, and so
 //! finds no queue of theirs to wait behind, nor one that they build while it leaves. The queue of the keyframe itself says
@@ -27,8 +27,8 @@ const BACKLOG_BYTES: f64 = 6_000.0;
 
 /// The longest that one burst of video puts patches off.
 const VIDEO_FIRST: Duration = Duration::from_millis(400);
-/// Half of a full packet: what it adds to the mean.
-const PACKET_BYTES: f64 = 600.0;
+/// What a packet on its way adds to the mean delay: half of its size.
+const HALF_PACKET_BYTES: f64 = 600.0;
 /// A frame of so many times the usual bytes is a keyframe.
 const KEYFRAME: f64 = 4.0;
 /// Frames over which the usual bytes are averaged.
@@ -165,7 +165,7 @@ impl Pacer {
         let queue_ms = rtt.saturating_sub(min_rtt).as_secs_f64() * 1e3;
         if self.behind(now) {
             self.rate *= self.config.shrink;
-        } else if queue_ms > self.config.queue_ms_max + PACKET_BYTES / self.rate * 1e3 {
+        } else if queue_ms > self.config.queue_ms_max + HALF_PACKET_BYTES / self.rate * 1e3 {
             if now >= self.keyframe_until {
                 self.rate *= self.config.shrink;
             }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use hone_apps::auto_scale::{Motion, Scale};
+use hone_apps::auto_scale::Scale;
 use hone_apps::cli;
 use hone_apps::dial::Dialer;
 use hone_apps::ingest;
@@ -100,7 +100,6 @@ fn main() -> ExitCode {
             let scale = if let Scale::Fixed(scale) = cli.scale { scale } else { 2 };
             return ingest::relay(sub, main, scale, dialer, cli.name, stop).await;
         }
-        let motion = if cli.scale == Scale::Auto { cli.source.motion(&stop)? } else { Motion::default() };
         let mut source = cli.source.open(&stop)?;
         let rate = match (cli.video_kbps, cli.uplink_kbps) {
             (Some(video), _) => Rate::Video(video.into()),
@@ -110,7 +109,8 @@ fn main() -> ExitCode {
         let audio = source.audio().filter(|_| !cli.source.no_audio).cloned();
         let audio_kbps = audio.as_ref().map_or(0.0, |audio| audio.kbps);
         let rate = rate.beside_audio(audio_kbps)?;
-        let scale = cli.scale.choose(rate.kbps(), (info.width, info.height), info.fps, || Ok(motion))?;
+        let motion = || cli.source.motion(&stop);
+        let scale = cli.scale.choose(rate.kbps(), (info.width, info.height), info.fps, motion)?;
         let mut plan = Plan::new(&info, scale, cli.lr_height, rate)?;
         plan.audio_kbps = audio_kbps;
         plan.keyframe_interval_s = cli.keyframe_interval;
