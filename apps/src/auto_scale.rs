@@ -1,32 +1,48 @@
-//! Which LR scale pays: a rule from bits a pixel and how much moves.
+//! Which LR scale pays: some seconds of the source are coded at the scales in question, and what viewers would see, base
+//! model included, is measured.
 //!
-//! At equal bits, full resolution wins where there are bits enough for every pixel, and the more so the less changes
-//! from frame to frame; below, fewer pixels that are coded well win. On six clips at 1080p and 540p the turns lie near
-//! the thresholds here (`docs/lab.md`), before any learning.
+//! Where there is nothing to look at first, as on a pipe, bits a pixel decide.
 
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use hone_media::decode::{self, Decoder};
+use hone_media::encode::{self, Effort, Encoder};
 use hone_media::frame::Frame;
+use hone_media::scale::downscale;
 use hone_media::source::Source;
+use hone_model::{Arch, Family, Origin, Published};
+use hone_runtime::{Mode, Preference, Upscaler};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use crate::picture;
+use crate::quality::Truth;
+use crate::sender::{Plan, fit};
+
+/// A look takes so much media time, microseconds,
+const LOOK_US: i64 = 1_000_000;
+/// and so many frames at most.
+const FRAMES_MAX: usize = 30;
+/// Looks into a file.
+const LOOKS: i64 = 3;
+/// One frame in so many is measured, in the second half of a look: the first pays for a keyframe.
+const MEASURED: usize = 4;
+/// PSNR beyond which nobody sees a difference, dB: a fade to black must not decide.
+const PSNR_MAX_DB: f64 = 50.0;
+/// Where an encoder spends more than this over its rate, the picture cannot be coded at it.
+const OVERSPENT_MAX: f64 = 1.1;
+/// A smaller picture is preferred that is this much worse, dB: there is more to learn at it, and it costs less to show.
+const SMALLER_DB: f64 = 0.05;
 
 /// Least bits a pixel of the shown picture and frame for scales 1, 2 and 3; below the last it is 4.
 const BITS_MIN: [f64; 3] = [0.018, 0.0065, 0.004];
-/// Luma change from frame to frame, code values, from which on more motion asks for no more bits.
-const MOTION_USUAL: f64 = 3.0;
-/// A still picture is worth at most so many times its bits: noise moves too.
-const STILL_MAX: f64 = 2.5;
-/// Frames looked at.
-const FRAMES: usize = 25;
-/// Every so many rows and columns are looked at.
-const STRIDE: usize = 4;
 
 /// HR size over LR size, or what pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "Word")]
 pub enum Scale {
-    /// Chosen from bits a pixel and motion.
+    /// Chosen by looking.
     Auto,
     /// 1 to 4.
     Fixed(u32),
@@ -78,126 +94,245 @@ impl From<Scale> for String {
     }
 }
 
+/// Blocks and features of the live network that viewers are expected to run.
+pub type Net = (u16, u16);
+
+/// What servers run if nobody chooses.
+pub const SERVERS_NET: Net = (4, 16);
+
 impl Scale {
-    /// The scale, 1 to 4, for `kbps` on an `hr` picture (columns, rows) at `fps`; `motion` is asked for with
-    /// [`Scale::Auto`] alone.
+    /// What is to be sent: what `plan` makes of the scale, 1 to 4. With [`Scale::Auto`], `looks` are asked for.
     ///
     /// # Errors
-    /// Those of `motion`.
-    pub fn choose(
+    /// Those of `plan` and `looks`, or what the codecs say.
+    pub fn choose<'a>(
         self,
-        kbps: f64,
-        hr: (u32, u32),
-        fps: f64,
-        motion: impl FnOnce() -> Result<Motion>,
-    ) -> Result<u32> {
-        match self {
-            Self::Fixed(scale) => Ok(scale),
-            Self::Auto => Ok(choose(kbps, hr, fps, motion()?)),
+        net: Net,
+        plan: impl Fn(u32) -> Result<Plan>,
+        looks: impl FnOnce() -> Result<Looks<'a>>,
+    ) -> Result<Plan> {
+        if let Self::Fixed(scale) = self {
+            return plan(scale);
+        }
+        const NONE: &str = "no scale suits a source of this size";
+        let mut plans: Vec<Plan> = (1..=4).filter_map(|scale| plan(scale).ok()).collect();
+        // Shown as large as may be: a given LR height leaves one scale, the others show less.
+        let rows = plans.iter().map(|plan| plan.hr.1).max().context(NONE)?;
+        plans.retain(|plan| plan.hr.1 + 2 * plan.scale > rows);
+        let by_bits = by_bits(&plans[0]);
+        // Others never came near.
+        if plans.len() > 1 {
+            plans.retain(|plan| plan.scale.abs_diff(by_bits) <= 1);
+        }
+        let mut trials = vec![Trial::default(); plans.len()];
+        if plans.len() > 1 {
+            let mut looks = looks()?;
+            while let Some(frames) = looks.next()? {
+                plans
+                    .par_iter()
+                    .zip(&mut trials)
+                    .try_for_each(|(plan, trial)| trial.look(&frames, plan, net))?;
+            }
+        }
+        for (plan, trial) in plans.iter().zip(&trials) {
+            tracing::debug!(scale = plan.scale, psnr_db = trial.psnr_db(), spent = trial.spent(), "tried");
+        }
+        match best(&trials) {
+            Some(best) => Ok(plans[best]),
+            None => plans.into_iter().min_by_key(|plan| plan.scale.abs_diff(by_bits)).context(NONE),
         }
     }
 }
 
-/// Mean absolute luma change between neighbouring frames, code values: the median over some; none of fewer than two.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Motion(pub Option<f64>);
+fn by_bits(full: &Plan) -> u32 {
+    let pixels = f64::from(full.hr.0) * f64::from(full.hr.1);
+    let bits = (full.video_kbps + full.patch_kbps) * 1e3 / (pixels * full.fps);
+    1 + BITS_MIN.iter().filter(|least| bits < **least).count() as u32
+}
 
-impl Motion {
-    /// Of the first second of a source, which is used up by that.
-    ///
-    /// # Errors
-    /// What the source says.
-    pub fn of(source: &mut dyn Source) -> Result<Self> {
-        let (mut last, mut changes): (Option<Frame>, Vec<f64>) = (None, vec![]);
-        while changes.len() + 1 < FRAMES
-            && let Some(frame) = source.next_frame()?
-        {
-            changes.extend(last.as_ref().map(|last| change(last, &frame)));
-            last = Some(frame);
-        }
-        // Not the mean: one cut moves more than a still second.
-        changes.sort_by(f64::total_cmp);
-        Ok(Self(changes.get(changes.len() / 2).copied()))
+/// Index of the trial to follow, of trials by rising scale; none if nothing was seen.
+fn best(trials: &[Trial]) -> Option<usize> {
+    let seen = |trial: &&Trial| trial.measured > 0;
+    let most = trials.iter().filter(seen).filter(|trial| trial.can_be_coded()).map(Trial::psnr_db);
+    let Some(most) = most.reduce(f64::max) else { return trials.iter().rposition(|trial| seen(&trial)) };
+    trials.iter().rposition(|trial| trial.can_be_coded() && trial.psnr_db() >= most - SMALLER_DB)
+}
+
+/// Frames to try scales on: a second here and there.
+pub struct Looks<'a> {
+    /// Where the next ones begin, microseconds.
+    at_us: std::vec::IntoIter<i64>,
+    frames: Box<dyn FnMut(i64) -> Result<Vec<Frame>> + 'a>,
+}
+
+impl<'a> Looks<'a> {
+    /// Nothing to look at.
+    pub fn none() -> Self {
+        Self { at_us: vec![].into_iter(), frames: Box::new(|_| Ok(vec![])) }
+    }
+
+    /// The first second of a source, which goes on behind it.
+    pub fn first_of(source: &'a mut dyn Source) -> Self {
+        Self { at_us: vec![0].into_iter(), frames: Box::new(|_| first_frames(source)) }
+    }
+
+    /// Some seconds of a file that lasts `duration_us`, as far as is known; `open` begins at a media time.
+    pub fn into_file(duration_us: Option<i64>, open: impl Fn(i64) -> Result<Box<dyn Source>> + 'a) -> Self {
+        let at_us = match duration_us.filter(|us| *us >= LOOKS * LOOK_US) {
+            Some(us) => (0..LOOKS).map(|look| (us / (2 * LOOKS)) * (2 * look + 1) - LOOK_US / 2).collect(),
+            None => vec![0],
+        };
+        Self { at_us: at_us.into_iter(), frames: Box::new(move |at_us| first_frames(open(at_us)?.as_mut())) }
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<Frame>>> {
+        self.at_us.next().map(&mut self.frames).transpose()
     }
 }
 
-fn change(a: &Frame, b: &Frame) -> f64 {
-    let width = a.image.width() as usize;
-    let rows = a.image.y().chunks_exact(width).zip(b.image.y().chunks_exact(width)).step_by(STRIDE);
-    let pixels = rows.flat_map(|(a, b)| a.iter().zip(b).step_by(STRIDE));
-    let (sum, count) = pixels.fold((0u64, 0u64), |(sum, n), (a, b)| (sum + u64::from(a.abs_diff(*b)), n + 1));
-    sum as f64 / count.max(1) as f64
+fn first_frames(source: &mut dyn Source) -> Result<Vec<Frame>> {
+    let mut frames: Vec<Frame> = vec![];
+    while frames.len() < FRAMES_MAX
+        && let Some(frame) = source.next_frame()?
+    {
+        let over = frames.first().is_some_and(|first| frame.pts_us.saturating_sub(first.pts_us) >= LOOK_US);
+        frames.push(frame);
+        if over {
+            break;
+        }
+    }
+    Ok(frames)
 }
 
-fn choose(kbps: f64, (width, height): (u32, u32), fps: f64, motion: Motion) -> u32 {
-    let bits = kbps * 1e3 / (f64::from(width) * f64::from(height) * fps);
-    // What moves is coded anew, and noise grows with the root of what it is made of.
-    let stillness =
-        motion.0.map_or(1.0, |motion| (MOTION_USUAL / motion.max(1e-3)).sqrt().clamp(1.0, STILL_MAX));
-    let enough = |least: &&f64| bits * stillness < **least;
-    1 + BITS_MIN.iter().filter(enough).count() as u32
+/// What viewers of one plan would see.
+#[derive(Clone, Debug, Default)]
+struct Trial {
+    /// Sum over the frames measured, dB.
+    psnr_db: f64,
+    measured: usize,
+    /// Rates over what the plan allows, a sum over looks.
+    spent: f64,
+    looks: usize,
+}
+
+impl Trial {
+    fn psnr_db(&self) -> f64 {
+        self.psnr_db / self.measured as f64
+    }
+
+    /// The rate that it comes to, over what is allowed.
+    fn spent(&self) -> f64 {
+        self.spent / self.looks as f64
+    }
+
+    fn can_be_coded(&self) -> bool {
+        self.spent() <= OVERSPENT_MAX
+    }
+
+    fn look(&mut self, frames: &[Frame], plan: &Plan, (blocks, features): Net) -> Result<()> {
+        let arch = Arch::new(Family::Live, blocks, features, plan.scale as u8)?;
+        let origin = Origin::best(arch, 0);
+        let mut upscaler = Upscaler::new(arch, &Preference::Cpu.into())?;
+        upscaler.set_weights(&Published::origin(arch, origin).weights())?;
+        let mode = match origin {
+            Origin::Base(base) if base.is_sure() => Mode::Network,
+            _ => Mode::Bicubic,
+        };
+        let config = encode::Config { effort: Effort::Fast, ..plan.encode(plan.lr, plan.video_kbps) };
+        let (mut encoder, mut decoder) = (Encoder::new(&config)?, Decoder::new(decode::Limits::default())?);
+        let (mut bytes, mut rgba) = (vec![], vec![]);
+        for (i, frame) in frames.iter().enumerate() {
+            let truth = fit(frame.clone(), plan.hr, plan.scale)?;
+            let lr = downscale(&truth.image, plan.lr.0, plan.lr.1)?;
+            let packet = encoder.encode(&lr, truth.pts_us, false)?;
+            bytes.push(packet.data.len() as f64);
+            for decoded in decoder.decode(&packet.data, packet.pts_us)? {
+                if i >= frames.len() / 2 && (i + 1).is_multiple_of(MEASURED) {
+                    upscaler.upscale(&picture::yuv420(&decoded), mode, &mut rgba)?;
+                    self.psnr_db += Truth::new(&truth).quality(&rgba, 4).psnr_y_db.min(PSNR_MAX_DB);
+                    self.measured += 1;
+                }
+            }
+        }
+        if let [keyframe, others @ ..] = &bytes[..] {
+            // A group has one keyframe and goes on as it began.
+            let gop = f64::from(config.gop_frames);
+            let others = others.iter().sum::<f64>() / others.len().max(1) as f64;
+            let bits_a_second = 8.0 * (keyframe + others * (gop - 1.0)) / gop * plan.fps;
+            self.spent += bits_a_second / (plan.video_kbps * 1e3);
+            self.looks += 1;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use hone_media::source::{Item, Pattern};
+    use hone_media::source::{Info, Pattern};
 
     use super::*;
+    use crate::sender::Rate;
 
-    #[test]
-    fn more_bits_and_less_motion_ask_for_less_scaling() {
-        let hd = (1920, 1080);
-        let scales =
-            |motion| [150.0, 300.0, 600.0, 1200.0, 5000.0].map(|kbps| choose(kbps, hd, 25.0, Motion(motion)));
-        assert_eq!(scales(Some(10.0)), [4, 3, 2, 1, 1]);
-        assert_eq!(scales(None), scales(Some(10.0)));
-        assert_eq!(scales(Some(0.4)), [2, 2, 1, 1, 1]);
-        assert_eq!(scales(Some(0.0)), scales(Some(0.4)));
-        // The same bits a pixel at 540p.
-        assert_eq!(choose(150.0, (960, 540), 25.0, Motion(None)), choose(600.0, hd, 25.0, Motion(None)));
+    fn info() -> Info {
+        *Pattern::new(640, 360, 25.0, Box::new(|| 0)).unwrap().info()
     }
 
-    /// Nothing moves but at one cut.
-    struct Slides(hone_media::source::Info, u8);
+    fn plan(kbps: f64) -> impl Fn(u32) -> Result<Plan> {
+        move |scale| Plan::new(&info(), scale, None, Rate::Total(kbps))
+    }
 
-    impl Source for Slides {
-        fn info(&self) -> &hone_media::source::Info {
-            &self.0
-        }
-        fn next(&mut self) -> Result<Option<Item>, hone_media::source::Error> {
-            let mut image = hone_media::frame::I420::new(320, 180).unwrap();
-            image.y_mut().fill(if self.1 > 4 { 200 } else { 30 });
-            self.1 += 1;
-            let frame = Frame {
-                image: image.into(),
-                pts_us: i64::from(self.1) * 40_000,
-                colour: self.0.colour,
-                quantiser: None,
-            };
-            Ok(Some(Item::Frame(frame)))
-        }
+    fn pattern(_at_us: i64) -> Result<Box<dyn Source>> {
+        Ok(Box::new(Pattern::new(640, 360, 25.0, Box::new(|| 0))?))
     }
 
     #[test]
-    fn a_cut_is_no_motion() {
-        let info = *Pattern::new(320, 180, 25.0, Box::new(|| 0)).unwrap().info();
-        assert_eq!(Motion::of(&mut Slides(info, 0)).unwrap(), Motion(Some(0.0)));
+    fn what_cannot_be_coded_at_a_rate_is_scaled_down_and_rich_links_carry_everything() {
+        let chosen = |kbps| {
+            let looks = || Ok(Looks::into_file(None, pattern));
+            Scale::Auto.choose(SERVERS_NET, plan(kbps), looks).unwrap().scale
+        };
+        let scales = [30.0, 200.0, 3000.0].map(chosen);
+        assert!(scales[0] > scales[2] && scales[0] >= scales[1] && scales[1] >= scales[2], "{scales:?}");
+        assert_eq!(scales[2], 1);
     }
 
     #[test]
-    fn motion_is_measured_on_the_first_second() {
-        let mut pattern = Pattern::new(320, 180, 25.0, Box::new(|| 0)).unwrap();
-        let motion = Motion::of(&mut pattern).unwrap().0.unwrap();
-        assert!((0.1..100.0).contains(&motion), "{motion}");
-        struct Nothing(hone_media::source::Info);
-        impl Source for Nothing {
-            fn info(&self) -> &hone_media::source::Info {
-                &self.0
-            }
-            fn next(&mut self) -> Result<Option<Item>, hone_media::source::Error> {
-                Ok(None)
-            }
+    fn bits_decide_where_there_is_nothing_to_see() {
+        let hd = Info { width: 1920, height: 1080, ..info() };
+        let chosen = |kbps| {
+            let plan = |scale| Plan::new(&hd, scale, None, Rate::Total(kbps));
+            Scale::Auto.choose(SERVERS_NET, plan, || Ok(Looks::none())).unwrap().scale
+        };
+        assert_eq!([150.0, 300.0, 600.0, 1200.0].map(chosen), [4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn a_given_lr_height_is_shown_as_large_as_the_source() {
+        let plan = |scale| Plan::new(&info(), scale, Some(120), Rate::Total(100.0));
+        let looks = || -> Result<Looks> { panic!("there is nothing to choose") };
+        assert_eq!(Scale::Auto.choose(SERVERS_NET, plan, looks).unwrap().scale, 3);
+        assert_eq!(Scale::Fixed(2).choose(SERVERS_NET, plan, looks).unwrap().scale, 2);
+    }
+
+    #[test]
+    fn looks_are_spread_over_a_file() {
+        let begun = std::cell::RefCell::new(vec![]);
+        let mut looks = Looks::into_file(Some(60_000_000), |at_us| {
+            begun.borrow_mut().push(at_us);
+            pattern(at_us)
+        });
+        while let Some(frames) = looks.next().unwrap() {
+            assert!((24..=27).contains(&frames.len()), "{}", frames.len());
         }
-        assert_eq!(Motion::of(&mut Nothing(*pattern.info())).unwrap(), Motion(None));
+        assert_eq!(*begun.borrow(), [9_500_000, 29_500_000, 49_500_000]);
+    }
+
+    #[test]
+    fn the_best_that_can_be_coded_is_taken_and_of_equals_the_smallest() {
+        let trial = |psnr_db, spent| Trial { psnr_db, measured: 1, spent, looks: 1 };
+        assert_eq!(best(&[trial(30.0, 1.5), trial(28.0, 1.0), trial(27.0, 1.0)]), Some(1));
+        assert_eq!(best(&[trial(30.0, 1.0), trial(29.97, 1.0), trial(29.0, 1.0)]), Some(1));
+        assert_eq!(best(&[trial(30.0, 2.0), trial(29.0, 1.5)]), Some(1));
+        assert_eq!(best(&[Trial::default(), Trial::default()]), None);
     }
 }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use hone_media::source::{Looped, Mp4Source, Source};
+use hone_media::source::{Looped, Mp4Source, Source, Thinned};
+
+use crate::auto_scale::Looks;
 
 /// The bundled clip: see `assets/LICENSES.md`.
 const BUNDLED: &[u8] = include_bytes!("../assets/bbb_landscape_1080p24.mp4");
@@ -28,6 +30,27 @@ pub fn open(input: Option<&Path>, seconds: Option<f64>) -> Result<Box<dyn Source
         Some(seconds) => Box::new(Looped::new(once, (seconds * 1e6) as i64)?),
         None => Box::new(once()?),
     })
+}
+
+/// Seconds here and there of the part that [`open`] gives once, of at most `fps` frames a second.
+///
+/// # Errors
+/// One line that names the file.
+pub fn looks(input: Option<&Path>, seconds: Option<f64>, fps: Option<f64>) -> Result<Looks<'static>> {
+    let input = input.map(Path::to_owned);
+    let from = move |at_us| -> Result<Box<dyn Source>> {
+        let clip = match &input {
+            Some(path) => Mp4Source::open_at(path, at_us)?,
+            None => Mp4Source::from_bytes_at(BUNDLED_NAME, BUNDLED, at_us)?,
+        };
+        Ok(match fps {
+            Some(fps) => Box::new(Thinned::new(clip, fps)),
+            None => Box::new(clip),
+        })
+    };
+    let whole_us = from(0)?.info().duration_us;
+    let asked_us = seconds.map(|seconds| (seconds * 1e6) as i64);
+    Ok(Looks::into_file(whole_us.map(|us| asked_us.map_or(us, |asked| us.min(asked))), from))
 }
 
 /// The bytes of a clip's file, to tell clips apart.

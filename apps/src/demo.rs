@@ -19,6 +19,7 @@ use hone_transport::config::{Certificate, EndpointConfig, Trust};
 use hone_transport::{Client, Server, hex};
 
 use self::measure::Measure;
+use crate::auto_scale::Scale;
 use crate::clip;
 use crate::page;
 use crate::picture;
@@ -41,7 +42,7 @@ pub struct Options {
     /// The clip; none for the bundled one.
     pub input: Option<PathBuf>,
     /// HR size over LR size.
-    pub scale: u32,
+    pub scale: Scale,
     /// Rows of the stream; none for the source's rows over `scale`.
     pub lr_height: Option<u32>,
     /// The uplink.
@@ -68,8 +69,11 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     let open = || clip::open(options.input.as_deref(), options.seconds);
     let mut source = open()?;
     let info = *source.info();
-    let plan = Plan::new(&info, options.scale, options.lr_height, options.rate)?.steady();
-    let arch = options.learn.arch(options.scale as u8)?;
+    let plan = |scale| Plan::new(&info, scale, options.lr_height, options.rate);
+    let looks = || clip::looks(options.input.as_deref(), options.seconds, None);
+    let net = (options.learn.blocks, options.learn.features);
+    let plan = options.scale.choose(net, plan, looks)?.steady();
+    let arch = options.learn.arch(plan.scale as u8)?;
     // Refuses a backend that is not there before anything runs.
     let trainer_name = options.learn.trainer(arch)?.backend().to_owned();
     std::fs::create_dir_all(&options.out)
@@ -106,7 +110,7 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
     };
 
     let sender_client = Client::connect(&client_config, &address).await?;
-    let mut uplink = Uplink::new(sender_client, None, STREAM, &plan.catalog())?;
+    let mut uplink = Uplink::new(sender_client, None, STREAM, &plan.catalog(std::time::SystemTime::now()))?;
     let sending = tokio::task::spawn_blocking({
         let shared = shared.clone();
         move || {

@@ -146,7 +146,7 @@ impl Ingest {
 
     /// The stream, as it is told to the server.
     pub fn catalog(&self) -> Catalog {
-        let mut catalog = self.plan.catalog();
+        let mut catalog = self.plan.catalog(std::time::SystemTime::now());
         for rendition in catalog.video.renditions.values_mut() {
             rendition.bitrate = None;
             rendition.codec = self.codec.clone().unwrap_or_else(|| rendition.codec.clone());

@@ -14,7 +14,7 @@ use hone_media::source::{
 };
 use serde::Deserialize;
 
-use crate::auto_scale::Motion;
+use crate::auto_scale::Looks;
 use crate::mask::{Mask, Masked};
 
 /// A source's name.
@@ -226,18 +226,26 @@ impl Options {
         })
     }
 
-    /// How much moves in the first second of a file or a pattern, which is opened for that and closed again. Not known of a
-    /// pipe, which can be read once, nor of a camera, which may serve nobody twice.
+    /// Frames to try scales on: of a file or a pattern, which is opened for that and closed again; the first second of a
+    /// camera, whose `source` goes on behind it; none of a pipe, which can be read once and is to lose nothing.
     ///
     /// # Errors
-    /// As [`Options::open`], or what the source says.
-    pub fn motion(&self, stop: &Arc<AtomicBool>) -> Result<Motion> {
-        let again = match &self.input {
-            Input::Stdin | Input::Rtsp(_) | Input::Webcam(_) => false,
-            Input::Pattern { .. } => true,
-            Input::Y4m(path) | Input::Mp4(path) => std::fs::metadata(path).is_ok_and(|file| file.is_file()),
+    /// As [`Options::open`].
+    pub fn looks<'a>(&'a self, source: &'a mut dyn Source, stop: &'a Arc<AtomicBool>) -> Result<Looks<'a>> {
+        let path = match &self.input {
+            Input::Stdin => return Ok(Looks::none()),
+            Input::Rtsp(_) | Input::Webcam(_) => return Ok(Looks::first_of(source)),
+            Input::Pattern { .. } => return Ok(Looks::into_file(None, move |_| self.open(stop))),
+            Input::Y4m(path) | Input::Mp4(path) => path,
         };
-        if again { Motion::of(self.open(stop)?.as_mut()) } else { Ok(Motion::default()) }
+        if !std::fs::metadata(path).is_ok_and(|file| file.is_file()) {
+            return Ok(Looks::none());
+        }
+        let from = |at_us: i64| {
+            let start = self.start + at_us as f64 / 1e6;
+            Self { start, repeat: false, ..self.clone() }.open(stop)
+        };
+        Ok(Looks::into_file(from(0)?.info().duration_us, from))
     }
 
     fn file<S: Source + 'static>(

@@ -7,6 +7,7 @@ use hone_media::frame::Frame;
 use hone_model::arch::QUANTISER_UNKNOWN;
 use hone_trainer::{AddError, Pair, Trainer};
 
+use crate::demand::Demand;
 use crate::patch::{self, PatchError, Purpose};
 use crate::scene::{Change, Scenes};
 
@@ -46,6 +47,7 @@ pub struct Learner {
     waiting: VecDeque<(i64, Vec<u8>)>,
     scale: usize,
     scenes: Scenes,
+    demand: Demand,
     /// Learns and publishes.
     pub trainer: Trainer,
 }
@@ -71,6 +73,7 @@ impl Learner {
             waiting: VecDeque::new(),
             scale: trainer.published().arch().scale(),
             scenes: Scenes::default(),
+            demand: Demand::default(),
             trainer,
         })
     }
@@ -80,9 +83,14 @@ impl Learner {
     /// # Errors
     /// [`decode::Error`]: the picture is missing, decoding goes on.
     pub fn video(&mut self, data: &[u8], pts_us: i64) -> Result<(), decode::Error> {
+        self.demand.video(pts_us, data.len());
         for frame in self.decoder.decode(data, pts_us)? {
             let calm = self.scenes.settled();
-            match self.scenes.see(&frame.image, frame.pts_us) {
+            let change = self.scenes.see(&frame.image, frame.pts_us);
+            if let Some(Change::Cut | Change::Drifted) = change {
+                self.demand.new_scene(self.trainer.learned_db());
+            }
+            match change {
                 Some(Change::Begun) if self.scenes.dark() => {}
                 Some(Change::Cut) if !calm || self.scenes.dark() => self.trainer.new_scene_unknown(),
                 Some(Change::Cut | Change::Drifted) => self.trainer.new_scene(),
@@ -115,6 +123,7 @@ impl Learner {
         if frame.pts_us < pts_us {
             return Ok(self.wait(pts_us, message));
         }
+        self.demand.patch(message.len());
         let (place, purpose) = patch::header(&message, frame.image.width(), frame.image.height())?;
         let hr = patch::hr(&message, place, self.scale)?;
         let (h, w) = (place.h.into(), place.w.into());
@@ -128,6 +137,11 @@ impl Learner {
             held_out: purpose == Purpose::Judge,
         })?;
         Ok(Fate::Taken)
+    }
+
+    /// Whether more patches are worth their bits.
+    pub fn asks_for_patches(&mut self) -> bool {
+        self.demand.asks(self.trainer.learned_db())
     }
 
     fn wait(&mut self, pts_us: i64, message: Vec<u8>) -> Fate {

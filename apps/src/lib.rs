@@ -9,6 +9,7 @@ pub mod camera;
 pub mod cli;
 pub mod clip;
 pub mod crop;
+mod demand;
 pub mod demo;
 pub mod dial;
 pub mod ingest;

@@ -166,10 +166,10 @@ impl Plan {
         encode::Config { gop_frames, colour: self.colour, ..config }
     }
 
-    /// The stream, as it is told to the server; media time 0 is now.
-    pub fn catalog(&self) -> Catalog {
+    /// The stream, as it is told to the server; `start` is when media time 0 was.
+    pub fn catalog(&self, start: SystemTime) -> Catalog {
         let (name, range) = tags(self.colour);
-        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let start = start.duration_since(UNIX_EPOCH).unwrap_or_default();
         let rendition = Rendition {
             // High profile, level 5.2: what our encoder may use at most.
             codec: "avc1.640034".into(),
@@ -294,6 +294,7 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
         } else if let Some(stats) = uplink.stats() {
             budget.on_link(start.elapsed(), &stats, uplink.written());
         }
+        budget.on_ask(uplink.patches_asked());
         if let Some(kbps) = budget.new_video_kbps() {
             camera.set_bitrate_kbps(kbps)?;
         }

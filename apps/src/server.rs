@@ -233,8 +233,15 @@ async fn stream(
         learner.trainer.resume(&saved)?;
     }
     let (want, wanted) = latest::channel(!limits.on_demand || video_out.has_subscriber());
-    let lesson =
-        Lesson { name: name.clone(), shown, models: setup.models.clone(), watch, wanted: wanted.clone() };
+    let (ask, patches_asked) = latest::channel(true);
+    let lesson = Lesson {
+        name: name.clone(),
+        shown,
+        models: setup.models.clone(),
+        watch,
+        wanted: wanted.clone(),
+        patches_asked: ask,
+    };
     let learning = tokio::task::spawn_blocking(move || lesson.learn(learner, &turns, &inbox, &publications));
     let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
     let relay = async {
@@ -296,7 +303,7 @@ async fn stream(
             offer(&to_learner, input, &name, &figures);
         }
     };
-    let (read, relayed) = tokio::join!(leg.read(returning, to_relay, wanted), relay);
+    let (read, relayed) = tokio::join!(leg.read(returning, to_relay, wanted, patches_asked), relay);
     if relayed.is_err() || !matches!(read, Ok(None)) {
         // Viewers look for the next stream of this name, where an end would be the end.
         video_out.break_off();

@@ -155,6 +155,14 @@ impl Uplink {
         }
     }
 
+    /// Whether the server asks for patches.
+    pub fn patches_asked(&self) -> bool {
+        match &self.way {
+            Way::Open(open) => open.patches.is_asked(),
+            Way::Lost(_) => true,
+        }
+    }
+
     /// Payload bytes written over this link.
     pub fn written(&self) -> u64 {
         match &self.way {

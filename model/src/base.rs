@@ -18,6 +18,9 @@ const BASES: &[(&str, &[u8])] = &[
 /// Set in the wire's origin field where it names a base model and not a seed.
 pub(crate) const BASE_BIT: u64 = 1 << 63;
 
+/// A base model that gained less than this where it was judged, dB, harms some streams.
+const SURE_DB: f64 = 0.2;
+
 /// One of the bundled base models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BaseModel {
@@ -38,6 +41,11 @@ impl BaseModel {
     /// Gain over the base image on scenes that it was not trained on, dB.
     pub fn gain_db(self) -> f64 {
         update::header(BASES[self.index].1).map_or(0.0, |header| header.gain_db.into())
+    }
+
+    /// Whether viewers may show it before a patch of their stream has spoken for it.
+    pub fn is_sure(self) -> bool {
+        self.gain_db() >= SURE_DB
     }
 
     /// The base model that the wire names.

@@ -83,6 +83,8 @@ pub struct Trainer {
     steps_at_start: u64,
     /// Steps taken when viewers last got something new.
     steps_at_publication: u64,
+    /// What all verdicts so far have published, each over what was shown before it.
+    learned_db: f64,
     /// What each step since then has brought, by the last verdict.
     step_worth_db: Option<f64>,
     state: State,
@@ -97,8 +99,6 @@ const HARM_DB: f64 = 0.1;
 const DOUBT_CERTAINTY: f64 = 2.5;
 /// and on so many patches: few must not decide by chance.
 const DOUBT_PATCHES: usize = 8;
-/// A base model that gained less than this where it was judged harms some streams: it waits for their patches.
-const BASE_SURE_DB: f64 = 0.2;
 /// What was learned is given up, if it is worse than the base model by so many standard errors.
 const UNLEARN_CERTAINTY: f64 = 1.0;
 /// Steps that one patch is worth while a base model is tuned: a few patches of a dark first second must not undo it.
@@ -141,6 +141,7 @@ impl Trainer {
             steps: 0,
             steps_at_start: 0,
             steps_at_publication: 0,
+            learned_db: 0.0,
             step_worth_db: None,
             state: State::Starved,
             verdicts_without_gain: 0,
@@ -197,6 +198,11 @@ impl Trainer {
     /// What one more step is worth, dB: what the last ones were, by the last verdict; none before one of this scene.
     pub fn step_worth_db(&self) -> Option<f64> {
         self.step_worth_db
+    }
+
+    /// Sum of what each version so far gained over what viewers were shown before it, dB on held-out patches.
+    pub fn learned_db(&self) -> f64 {
+        self.learned_db
     }
 
     /// Name of the backend.
@@ -325,7 +331,7 @@ impl Trainer {
 
     /// Whether viewers may show the base model before a patch of the stream has spoken for it.
     fn base_is_sure(&self) -> bool {
-        self.base_gain_db() >= BASE_SURE_DB
+        matches!(self.origin, Origin::Base(base) if base.is_sure())
     }
 
     /// In a new scene nothing is known of what was learned before. Viewers show the base model, or the base image if
@@ -418,6 +424,7 @@ impl Trainer {
             self.in_force = true;
             self.untried = false;
             self.verdicts_without_gain = 0;
+            self.learned_db += more_db;
             return self.publish(candidate, gain_db).map(Some);
         }
         self.verdicts_without_gain += 1;

@@ -125,7 +125,8 @@ pub enum Congestion {
     NewReno,
 }
 
-/// Strict priorities, 0 to 255: on one connection, a track with a higher value sends first.
+/// Strict priorities, 1 to 255: on one connection, a track with a higher value sends first. 0 asks for nothing, as readers do
+/// that have enough ([`TrackReader::ask`](crate::TrackReader::ask)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Priorities {
@@ -256,6 +257,9 @@ impl EndpointConfig {
             let max = self.limits.message_bytes_max(track);
             if !(1..=crate::moq::GROUP_BYTES_MAX).contains(&max) {
                 return bad("limits", "each *_bytes_max of a track must be 1 byte to 32 MiB");
+            }
+            if self.priorities.of(track) == 0 {
+                return bad("priorities", "each must be 1 to 255: 0 asks for nothing");
             }
         }
         let Limits { streams_max, sessions_max, sessions_per_address_max, .. } = self.limits;

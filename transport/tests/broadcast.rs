@@ -41,6 +41,31 @@ async fn every_track_arrives_untouched_and_in_order() {
 }
 
 #[tokio::test]
+async fn a_reader_may_ask_for_no_more_and_for_more_again() {
+    let server = server().await;
+    let sender = client(&server).await;
+    let mut publisher = sender.publish("cam", &[Track::Patches]).unwrap();
+    let mut writer = publisher.track(Track::Patches).unwrap();
+    assert!(writer.is_asked(), "nobody has asked for less yet");
+    let incoming = soon("announcement", server.incoming()).await.unwrap();
+    let mut reader = incoming.track(Track::Patches, Delivery::All).await.unwrap();
+    writer.write(true, 0, payload(0, 100)).unwrap();
+    assert_eq!(next(&mut reader).await.pts_us, 0);
+    for (i, more) in [false, true, false].into_iter().enumerate() {
+        reader.ask(more).unwrap();
+        soon("the writer's hearing of it", async {
+            while writer.is_asked() != more {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        // Nothing is lost on the way, and nothing comes twice.
+        writer.write(i == 1, 1 + i as i64, payload(i as u64, 100)).unwrap();
+        assert_eq!(next(&mut reader).await.pts_us, 1 + i as i64);
+    }
+}
+
+#[tokio::test]
 async fn a_track_has_one_writer_and_must_have_been_published() {
     let server = server().await;
     let mut publisher = server.publish("cam", &[Track::Video]).unwrap();

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use hone_apps::auto_scale::Scale;
+use hone_apps::auto_scale::{SERVERS_NET, Scale};
 use hone_apps::cli;
 use hone_apps::dial::Dialer;
 use hone_apps::ingest;
@@ -46,8 +47,8 @@ struct Cli {
     /// A camera's small stream: it is sent as it is, its audio with it, and the one of --input, its main stream, only sampled for training.
     #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "mask", "lr_height", "uplink_kbps", "video_kbps", "no_patches", "keyframe_interval"])]
     sub_stream: Option<Address>,
-    /// Shown size over streamed size: 1 to 4, or `auto`: what pays at this rate, by how much moves in the first second of
-    /// a file. For --sub-stream, `auto` is 2.
+    /// Shown size over streamed size: 1 to 4, or `auto`: what pays at this rate, tried on some seconds of a file, or on the
+    /// first of a camera, which is sent from its second one on. For --sub-stream, `auto` is 2.
     #[arg(long, default_value_t = Scale::Auto)]
     scale: Scale,
     /// Rows of the stream, even; the source's rows over the scale if left out.
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
             return ingest::relay(sub, main, scale, dialer, cli.name, stop).await;
         }
         let mut source = cli.source.open(&stop)?;
+        let opened = SystemTime::now();
         let rate = match (cli.video_kbps, cli.uplink_kbps) {
             (Some(video), _) => Rate::Video(video.into()),
             (None, rate) => rate.unwrap_or(Rate::Total(600.0)),
@@ -109,19 +111,20 @@ fn main() -> ExitCode {
         let audio = source.audio().filter(|_| !cli.source.no_audio).cloned();
         let audio_kbps = audio.as_ref().map_or(0.0, |audio| audio.kbps);
         let rate = rate.beside_audio(audio_kbps)?;
-        let motion = || cli.source.motion(&stop);
-        let scale = cli.scale.choose(rate.kbps(), (info.width, info.height), info.fps, motion)?;
-        let mut plan = Plan::new(&info, scale, cli.lr_height, rate)?;
+        let plan = |scale| Plan::new(&info, scale, cli.lr_height, rate);
+        let mut plan = cli.scale.choose(SERVERS_NET, plan, || cli.source.looks(source.as_mut(), &stop))?;
         plan.audio_kbps = audio_kbps;
         plan.keyframe_interval_s = cli.keyframe_interval;
         if cli.no_patches {
             plan = plan.without_patches();
         }
         let client = dialer.connect().await?;
-        let catalog = plan.catalog().with_audio(audio.as_ref().map(sound::rendition));
+        // A camera's clock runs; a file's starts with its first frame.
+        let media_0 = if info.live { opened } else { SystemTime::now() };
+        let catalog = plan.catalog(media_0).with_audio(audio.as_ref().map(sound::rendition));
         let mut uplink = Uplink::new(client, Some(dialer), &cli.name, &catalog)?;
         let audio = audio.as_ref().map(|audio| audio.config.codec_string());
-        tracing::info!(stream = cli.name, scale, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, audio, audio_kbps, "sending");
+        tracing::info!(stream = cli.name, scale = plan.scale, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, audio, audio_kbps, "sending");
         let (uplink, sent) = tokio::task::spawn_blocking(move || {
             let mut pace: Box<dyn Pace> = match info.live {
                 true => Box::new(AsItComes(stop)),

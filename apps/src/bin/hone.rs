@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hone_apps::auto_scale::Scale;
 use hone_apps::cli::{self, Device};
 #[cfg(feature = "lab")]
 use hone_apps::lab;
@@ -113,9 +114,9 @@ struct Demo {
     /// H.264 in an MP4 file; the bundled clip if left out.
     #[arg(long, value_name = "FILE.mp4")]
     input: Option<PathBuf>,
-    /// Shown size over streamed size; 1 removes compression artefacts only.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
-    scale: u32,
+    /// Shown size over streamed size: 1 to 4, or `auto`: what pays, by the first second; 1 removes compression artefacts only.
+    #[arg(long, default_value_t = Scale::Auto)]
+    scale: Scale,
     /// Rows of the stream, even; the clip's rows over the scale if left out.
     #[arg(long, value_name = "ROWS")]
     lr_height: Option<u32>,

@@ -18,7 +18,6 @@ use super::settings::{Part, Settings};
 use super::stream::{Shown, Stream, Totals};
 use super::vmaf::Vmaf;
 use super::{judge, x264};
-use crate::auto_scale::Motion;
 use crate::clip;
 use crate::crop::Crop;
 use crate::plain;
@@ -59,7 +58,7 @@ pub fn run(
     };
     let source = open()?;
     let info = *source.info();
-    let (plan, trace) = settings.plan(&info, || Motion::of(open()?.as_mut()))?;
+    let (plan, trace) = settings.plan(&info, || clip::looks(input, settings.seconds, settings.fps))?;
     let arch = Arch::new(Family::Live, settings.blocks, settings.features, plan.scale as u8)?;
     let duration_s = info.duration_us.map_or(0.0, |us| us as f64 / 1e6);
     let progress = Progress::new(clip::name(input), &plan, arch, duration_s);

@@ -8,7 +8,7 @@ use hone_media::source::Info;
 use serde::{Deserialize, Serialize};
 
 use super::trace::Trace;
-use crate::auto_scale::{Motion, Scale};
+use crate::auto_scale::{Looks, Scale};
 use crate::sender::{Plan, Rate};
 
 /// Parts of a run that can be left out.
@@ -155,35 +155,29 @@ impl Settings {
         Ok(())
     }
 
-    /// What the uplink carries, and what is sent over it; `motion` is asked for with [`Scale::Auto`] alone.
+    /// What the uplink carries, and what is sent over it; `looks` are asked for with [`Scale::Auto`] alone.
     ///
     /// # Errors
     /// If the source cannot be streamed so.
-    pub fn plan(&self, info: &Info, motion: impl FnOnce() -> Result<Motion>) -> Result<(Plan, Trace)> {
-        let (rate, kbps, trace) = match (&self.trace, self.video_kbps) {
+    pub fn plan<'a>(&self, info: &Info, looks: impl FnOnce() -> Result<Looks<'a>>) -> Result<(Plan, Trace)> {
+        let (rate, trace) = match (&self.trace, self.video_kbps) {
             (Some(path), _) => {
                 let trace = Trace::read(path)?;
                 let duration_us = self.seconds.map(|s| (s * 1e6) as i64).or(info.duration_us);
                 let kbps = trace.mean_kbps(duration_us.unwrap_or(1));
-                (Rate::Total(kbps), kbps, Some(trace))
+                (Rate::Total(kbps), Some(trace))
             }
-            (None, Some(video)) => (Rate::Video(video), video, None),
-            (None, None) => {
-                let total = self.total_kbps.unwrap_or(600.0);
-                (Rate::Total(total), total, None)
-            }
+            (None, Some(video)) => (Rate::Video(video), None),
+            (None, None) => (Rate::Total(self.total_kbps.unwrap_or(600.0)), None),
         };
-        let hr_height = self.hr_height.unwrap_or(info.height);
-        let hr_width = u64::from(info.width) * u64::from(hr_height) / u64::from(info.height.max(1));
-        let scale = self.scale.choose(kbps, (hr_width as u32, hr_height), info.fps, motion)?;
-        let lr_height = match (self.hr_height, self.lr_height) {
-            (Some(hr), _) => {
-                ensure!(hr <= info.height, "--hr-height {hr}: the clip has {} rows", info.height);
-                Some(hr / scale / 2 * 2)
-            }
-            (None, lr) => lr,
+        if let Some(hr) = self.hr_height {
+            ensure!(hr <= info.height, "--hr-height {hr}: the clip has {} rows", info.height);
+        }
+        let plan = |scale: u32| {
+            let lr_height = self.hr_height.map(|hr| hr / scale / 2 * 2).or(self.lr_height);
+            Plan::new(info, scale, lr_height, rate)
         };
-        let plan = Plan::new(info, scale, lr_height, rate)?;
+        let plan = self.scale.choose((self.blocks, self.features), plan, looks)?;
         let trace = trace.unwrap_or_else(|| Trace::constant(plan.video_kbps + plan.patch_kbps));
         Ok((plan, trace))
     }

@@ -79,12 +79,17 @@ enum Due {
     Sent(Message),
     Packet(Packet),
     Update(Vec<u8>),
+    /// Whether the server asks for patches.
+    Ask(bool),
 }
 
 /// One run of a stream.
 pub struct Stream {
     plan: Plan,
     follows_rate: bool,
+    /// Whether the camera knows patches to be asked for, and what the server said last.
+    asked: bool,
+    asks: bool,
     camera: Camera,
     video_kbps: f64,
     credit_bytes: f64,
@@ -96,6 +101,8 @@ pub struct Stream {
     /// Microseconds of media time between ticks of the trainer; none if it does not train.
     tick_us: Option<f64>,
     ticks: u64,
+    /// From server to sender, and from server to viewer, microseconds.
+    uplink_us: i64,
     downlink_us: i64,
     model_link_kbps: f64,
     model_link_free_us: i64,
@@ -135,6 +142,8 @@ impl Stream {
                 seed: settings.seed,
             })?,
             follows_rate,
+            asked: true,
+            asks: true,
             video_kbps,
             credit_bytes: PATCH_START_S * plan.patch_kbps * 125.0,
             last_pts_us: None,
@@ -144,6 +153,7 @@ impl Stream {
             origin: version_0,
             tick_us: (settings.steps_per_second > 0.0).then(|| 1e6 / settings.steps_per_second),
             ticks: 0,
+            uplink_us: us(settings.uplink_delay_ms),
             downlink_us: us(settings.downlink_delay_ms),
             model_link_kbps: settings.model_link_kbps,
             model_link_free_us: 0,
@@ -167,24 +177,26 @@ impl Stream {
     pub fn frame(&mut self, frame: Frame, show: &mut dyn FnMut(Shown) -> Result<()>) -> Result<()> {
         let now_us = frame.pts_us;
         self.pass(now_us, show)?;
-        if self.follows_rate {
-            let kbps = (self.uplink.kbps() * (1.0 - PATCH_SHARE)).max(VIDEO_KBPS_MIN);
-            if (kbps / self.video_kbps - 1.0).abs() > RATE_CHANGE {
-                self.camera.set_bitrate_kbps(kbps.round() as u32)?;
-                self.video_kbps = kbps;
-            }
+        let pictures_kbps = match self.follows_rate {
+            true => self.uplink.kbps(),
+            false => self.plan.video_kbps + self.plan.patch_kbps,
+        };
+        let patch_share = match self.asked {
+            true => self.plan.patch_kbps / (self.plan.video_kbps + self.plan.patch_kbps),
+            false => 0.0,
+        };
+        let kbps = (pictures_kbps * (1.0 - patch_share)).max(VIDEO_KBPS_MIN);
+        if (kbps / self.video_kbps - 1.0).abs() > RATE_CHANGE {
+            self.camera.set_bitrate_kbps(kbps.round() as u32)?;
+            self.video_kbps = kbps;
         }
         let packet = self.camera.frame(&frame, false)?;
         let video_bytes = packet.data.len() as u64;
         self.uplink.send(Message::Video(packet));
-        let patch_kbps = match self.follows_rate {
-            true => self.uplink.kbps() * PATCH_SHARE,
-            false => self.plan.patch_kbps,
-        };
         let since_us = self.last_pts_us.replace(now_us).map_or(0, |last| now_us - last).clamp(0, 1_000_000);
-        self.credit_bytes += patch_kbps * 125.0 * since_us as f64 / 1e6;
+        self.credit_bytes += pictures_kbps * patch_share * 125.0 * since_us as f64 / 1e6;
         let mut patch_bytes = 0;
-        while self.camera.settled() && self.credit_bytes > 0.0 && !self.uplink.patches_wait() {
+        while self.asked && self.camera.settled() && self.credit_bytes > 0.0 && !self.uplink.patches_wait() {
             let learn = self.totals.patches.is_multiple_of(PATCHES_PER_LEARN);
             let purpose = if learn { Purpose::Learn } else { Purpose::Judge };
             let Some((pts_us, message)) = self.camera.patch(purpose)? else { break };
@@ -258,11 +270,20 @@ impl Stream {
         match due {
             Due::Sent(Message::Video(packet)) => {
                 self.learner.video(&packet.data, packet.pts_us)?;
+                let asks = self.learner.asks_for_patches();
+                if asks != self.asks {
+                    self.asks = asks;
+                    self.at(at_us + self.uplink_us, Due::Ask(asks));
+                }
                 self.at(at_us + self.downlink_us, Due::Packet(packet));
                 Ok(())
             }
             Due::Sent(Message::Patch(pts_us, message)) => {
                 self.learner.patch(pts_us, message)?;
+                Ok(())
+            }
+            Due::Ask(asks) => {
+                self.asked = asks;
                 Ok(())
             }
             Due::Update(update) => {

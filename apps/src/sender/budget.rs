@@ -21,8 +21,10 @@ const CHANGE_MIN: f64 = 0.03;
 pub(crate) struct Budget {
     total: LinkRate,
     audio_kbps: f64,
-    /// Of the rest, the patches' share.
+    /// Of the rest, the patches' share now,
     patch_share: f64,
+    /// and while the server asks for them.
+    patch_share_asked: f64,
     pacer: Pacer,
     /// What the encoder aims at, kbit/s.
     video_kbps: f64,
@@ -36,10 +38,12 @@ impl Budget {
         let pictures_kbps = plan.video_kbps + plan.patch_kbps;
         let (least, most) = plan.total_kbps_range;
         let audio_kbps = plan.audio_kbps;
+        let patch_share = plan.patch_kbps / pictures_kbps;
         let mut budget = Self {
             total: LinkRate::new(pictures_kbps + audio_kbps, least + audio_kbps..=most + audio_kbps),
             audio_kbps,
-            patch_share: plan.patch_kbps / pictures_kbps,
+            patch_share,
+            patch_share_asked: patch_share,
             pacer: Pacer::new(Duration::ZERO, pacer::Config::default()),
             video_kbps: plan.video_kbps,
             credit_bytes: START_S * plan.patch_kbps * 125.0,
@@ -93,6 +97,11 @@ impl Budget {
         self.pacer.set_rate_max(self.rate_max());
     }
 
+    /// Whether the server asks for patches: if not, their share is the video's.
+    pub(crate) fn on_ask(&mut self, patches: bool) {
+        self.patch_share = if patches { self.patch_share_asked } else { 0.0 };
+    }
+
     /// What the encoder is to aim at from now on, kbit/s, if that has changed.
     pub(crate) fn new_video_kbps(&mut self) -> Option<u32> {
         let kbps = self.pictures_kbps() * (1.0 - self.patch_share);
@@ -100,8 +109,8 @@ impl Budget {
             return None;
         }
         match kbps < self.video_kbps {
-            true => tracing::info!(kbps = kbps.round(), "the link is full, the video gives way"),
-            false => tracing::debug!(kbps = kbps.round(), "the link has room, the video grows"),
+            true => tracing::info!(kbps = kbps.round(), "the video gives way"),
+            false => tracing::debug!(kbps = kbps.round(), "the video grows"),
         }
         self.video_kbps = kbps;
         Some((kbps.round() as u32).max(1))
@@ -123,7 +132,7 @@ impl Budget {
 
     /// Whether a patch may go now.
     pub(crate) fn allows_patch(&mut self, now: Duration) -> bool {
-        self.credit_bytes > 0.0 && self.pacer.budget(now) > 0
+        self.patch_share > 0.0 && self.credit_bytes > 0.0 && self.pacer.budget(now) > 0
     }
 
     /// Books a patch.

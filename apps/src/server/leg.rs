@@ -45,6 +45,8 @@ struct Tracks {
     audio: Option<TrackReader>,
     /// As long as there are any.
     patches: Option<TrackReader>,
+    /// Whether the sender is asked for them.
+    patches_asked: bool,
 }
 
 impl Tracks {
@@ -52,7 +54,7 @@ impl Tracks {
         let open = |track| subscription.track(track, Delivery::All);
         let video = open(Track::Video).await?;
         let audio = if has_audio { Some(open(Track::Audio).await?) } else { None };
-        Ok(Self { video, audio, patches: Some(open(Track::Patches).await?) })
+        Ok(Self { video, audio, patches: Some(open(Track::Patches).await?), patches_asked: true })
     }
 }
 
@@ -70,7 +72,7 @@ impl Leg {
     }
 
     /// Hands all messages to `to` until the stream ends or nobody takes them any more; none while it is not `wanted`.
-    /// `returning` are broadcasts of the same name from later connections; one that is another stream is given back.
+    /// `patches_asked` is passed on to the sender. `returning` are broadcasts of the same name from later connections; one that is another stream is given back.
     ///
     /// # Errors
     /// What the stream was lost by, if the sender did not come back, or another server has it now.
@@ -79,9 +81,10 @@ impl Leg {
         returning: &mut Receiver<Subscription>,
         to: Sender<Input>,
         mut wanted: watch::Receiver<bool>,
+        mut patches_asked: watch::Receiver<bool>,
     ) -> Result<Option<Subscription>> {
         loop {
-            let error = match self.hand_on(&to, &mut wanted).await {
+            let error = match self.hand_on(&to, &mut wanted, &mut patches_asked).await {
                 Ok(()) => return Ok(None),
                 Err(error) => error,
             };
@@ -114,7 +117,12 @@ impl Leg {
         }
     }
 
-    async fn hand_on(&mut self, to: &Sender<Input>, wanted: &mut watch::Receiver<bool>) -> Result<(), Error> {
+    async fn hand_on(
+        &mut self,
+        to: &Sender<Input>,
+        wanted: &mut watch::Receiver<bool>,
+        patches_asked: &mut watch::Receiver<bool>,
+    ) -> Result<(), Error> {
         loop {
             let (stream, resumed) = (self.subscription.name(), self.tracks.is_none());
             if !*wanted.borrow_and_update() {
@@ -137,10 +145,15 @@ impl Leg {
             }
             // A group that began before the pause has lost its continuation.
             let mut stale = resumed;
+            tracks.ask_for_patches(*patches_asked.borrow_and_update());
             loop {
                 let message = tokio::select! {
                     message = tracks.next(&self.subscription) => message?,
                     changed = wanted.changed() => { if changed.is_err() { return Ok(()) }; break }
+                    Ok(()) = patches_asked.changed() => {
+                        tracks.ask_for_patches(*patches_asked.borrow_and_update());
+                        continue;
+                    }
                     () = to.closed() => return Ok(()),
                 };
                 let Some(input) = message else {
@@ -163,6 +176,16 @@ impl Leg {
 }
 
 impl Tracks {
+    /// Tells the sender whether patches are worth their bits.
+    fn ask_for_patches(&mut self, more: bool) {
+        self.patches_asked = more;
+        if let Some(patches) = &mut self.patches
+            && let Err(error) = patches.ask(more)
+        {
+            tracing::debug!(%error, "patches have ended");
+        }
+    }
+
     /// The next message; none once the video has ended.
     async fn next(&mut self, subscription: &Subscription) -> Result<Option<Input>, Error> {
         loop {
@@ -189,6 +212,7 @@ impl Tracks {
                     // Patches that are lost are no reason to stop the video.
                     Err(Error::Lagged { .. }) => {
                         self.patches = Some(subscription.track(Track::Patches, Delivery::All).await?);
+                        self.ask_for_patches(self.patches_asked);
                     }
                     Err(error) => return Err(error),
                 },

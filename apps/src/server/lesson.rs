@@ -28,6 +28,8 @@ pub(super) struct Lesson {
     pub(super) watch: Arc<dyn Watch>,
     /// Whether the stream is worth learning now.
     pub(super) wanted: latest::Receiver<bool>,
+    /// Whether patches are worth their bits.
+    pub(super) patches_asked: latest::Sender<bool>,
 }
 
 impl Lesson {
@@ -81,6 +83,10 @@ impl Lesson {
                     }
                     Err(false) => break,
                 }
+            }
+            let asks = learner.asks_for_patches();
+            if self.patches_asked.send_if_modified(|asked| std::mem::replace(asked, asks) != asks) {
+                tracing::info!(stream, asks, "training patches");
             }
             if !*self.wanted.borrow() {
                 idle = true;

@@ -145,7 +145,8 @@ impl Rig {
             move || {
                 let mut source = Pattern::new(hr.0, hr.1, FPS, Box::new(|| 0)).unwrap();
                 let plan = Plan::new(source.info(), 2, None, Rate::Total(kbps)).unwrap();
-                let mut uplink = Uplink::new(first, Some(dialer), "cam", &plan.catalog())?;
+                let mut uplink =
+                    Uplink::new(first, Some(dialer), "cam", &plan.catalog(std::time::SystemTime::now()))?;
                 let sent =
                     sender::run(&mut uplink, &mut source, &plan, &mut Pace { times, start: None, stop });
                 tokio::runtime::Handle::current().block_on(uplink.close());

@@ -104,7 +104,19 @@ impl Mp4Source {
         name: impl Into<String>,
         bytes: impl AsRef<[u8]> + Send + 'static,
     ) -> Result<Self, Error> {
-        Self::new(name.into(), Box::new(Cursor::new(bytes)), 0)
+        Self::from_bytes_at(name, bytes, 0)
+    }
+
+    /// The same, as [`Mp4Source::open_at`].
+    ///
+    /// # Errors
+    /// As [`Mp4Source::open_at`].
+    pub fn from_bytes_at(
+        name: impl Into<String>,
+        bytes: impl AsRef<[u8]> + Send + 'static,
+        start_us: i64,
+    ) -> Result<Self, Error> {
+        Self::new(name.into(), Box::new(Cursor::new(bytes)), start_us)
     }
 
     fn new(name: String, mut file: Box<dyn ReadSeek>, start_us: i64) -> Result<Self, Error> {

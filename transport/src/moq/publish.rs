@@ -163,6 +163,12 @@ impl TrackWriter {
         self.producer.is_used()
     }
 
+    /// Whether a reader asks for more ([`TrackReader::ask`](crate::TrackReader::ask)); without a reader, nobody has asked for
+    /// less.
+    pub fn is_asked(&self) -> bool {
+        self.producer.subscription().is_none_or(|subscription| subscription.priority > 0)
+    }
+
     /// Waits until somebody reads the track, if nobody did, or until nobody does. Safe to cancel.
     pub async fn demand_changed(&self, had_subscriber: bool) {
         let changed = match had_subscriber {

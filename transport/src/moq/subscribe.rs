@@ -78,7 +78,7 @@ impl Subscription {
                 Order::All { groups, next: None, join_by: None, waiting: BTreeMap::new(), ended: false }
             }
         };
-        let messages = Messages { track, order, group: None, message_bytes_max };
+        let messages = Messages { track, priority, order, group: None, message_bytes_max };
         Ok(TrackReader { messages, closing: self.closing.clone() })
     }
 
@@ -107,6 +107,20 @@ pub struct TrackReader {
 }
 
 impl TrackReader {
+    /// Asks the writer for nothing more, or for more again, without a message's being lost: as priority 0, which a
+    /// [`TrackWriter`](crate::TrackWriter) sees as not asked for.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`] if the track is over.
+    pub fn ask(&mut self, more: bool) -> Result<()> {
+        let priority = if more { self.messages.priority } else { 0 };
+        let updated = match &mut self.messages.order {
+            Order::Latest { groups, .. } => groups.update(groups.subscription().with_priority(priority)),
+            Order::All { groups, .. } => groups.update(groups.subscription().with_priority(priority)),
+        };
+        updated.map_err(|e| ended(&e))
+    }
+
     /// The next message; `None` when the track has ended and everything was delivered. Safe to cancel.
     ///
     /// # Errors
@@ -123,6 +137,8 @@ impl TrackReader {
 
 struct Messages {
     track: Track,
+    /// Of its subscription while it asks for more.
+    priority: u8,
     order: Order,
     group: Option<group::Consumer>,
     message_bytes_max: u64,
