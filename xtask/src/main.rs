@@ -78,7 +78,7 @@ fn ci() -> Result<()> {
     step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     if tools::alsa() {
         // All but the device is tested in every build; this is the rest.
-        let sound = ["clippy", "--workspace", "--lib", "--bins", "--features", "hone-apps/sound"];
+        let sound = ["clippy", "-p", "hone-apps", "--lib", "--bins", "--features", "sound"];
         step("clippy", &[&sound[..], &["--", "-D", "warnings"]].concat())?;
     }
     check_arrows()?;
