@@ -107,6 +107,11 @@ fn damage_is_silence_and_nobody_waits_for_what_is_not_heard() {
     let mut out = [9.0; 960];
     player.tap.fill(&mut out, 2, RATE, Duration::from_millis(30));
     assert_eq!((player.lead(), out), (Some(Duration::from_millis(40)), [0.0; 960]));
+    // A picture that was just drawn is seen a moment later.
+    let tap = player.tap();
+    tap.drawn(7_000_000);
+    let ago_us = 7_000_000.0 - tap.line().clock.media_us(tap.micros(Instant::now())).unwrap();
+    assert!(ago_us <= 20_000.0 && ago_us > -10_000_000.0, "{ago_us}");
     silent.store(true, Ordering::Relaxed);
     assert_eq!(player.lead(), None);
     silent.store(false, Ordering::Relaxed);
