@@ -1,6 +1,8 @@
-//! Coded audio that passes through untouched: what it is, and its packets. Nothing here decodes sound.
+//! Coded audio that passes through untouched: what it is, and its packets; and its decoder for who listens at the end.
 
 mod aac;
+#[cfg(feature = "sound")]
+pub mod decode;
 mod opus;
 
 use crate::limits::MAX_AUDIO_PACKET_BYTES;
@@ -63,6 +65,12 @@ pub enum Error {
     /// An empty packet, or one over the limit.
     #[error("an audio packet of {0} bytes is outside 1 to {MAX_AUDIO_PACKET_BYTES}")]
     Size(usize),
+    /// It can be carried, not decoded here.
+    #[error("audio that {0} is not decoded")]
+    Undecoded(&'static str),
+    /// Damaged, or what it was never meant to be.
+    #[error("a packet of audio cannot be decoded: {0}")]
+    Packet(String),
 }
 
 impl Config {

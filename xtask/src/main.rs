@@ -76,6 +76,11 @@ fn ci() -> Result<()> {
     tools::provide();
     step("fmt", &["fmt", "--all", "--check"])?;
     step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    if tools::alsa() {
+        // All but the device is tested in every build; this is the rest.
+        let sound = ["clippy", "-p", "hone-apps", "--lib", "--bins", "--features", "sound"];
+        step("clippy", &[&sound[..], &["--", "-D", "warnings"]].concat())?;
+    }
     check_arrows()?;
     println!("== ptx, sass");
     ptx::check()?;

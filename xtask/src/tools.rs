@@ -59,6 +59,12 @@ const TOOLS: &[Tool] = &[
         present: rtsp_server,
     },
     Tool {
+        name: "ALSA's headers",
+        packages: &["libasound2-dev", "pkg-config"],
+        without: "the device of the viewer's sound is not checked",
+        present: alsa,
+    },
+    Tool {
         name: "Chromium",
         packages: &["chromium"],
         without: "no unmodified MoQ client reads our video",
@@ -176,6 +182,12 @@ fn rtsp_server() -> bool {
     let mut command = Command::new(python);
     command.args(["-c", check]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
+}
+
+/// Whether a viewer with sound can be built. Other systems bring an API of their own.
+pub fn alsa() -> bool {
+    !cfg!(target_os = "linux")
+        || Command::new("pkg-config").args(["--exists", "alsa"]).status().is_ok_and(|status| status.success())
 }
 
 fn is_root() -> bool {

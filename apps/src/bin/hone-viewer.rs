@@ -59,6 +59,9 @@ struct Cli {
     /// How the GPU computes: f32, f16-storage, f16 or coop8; by default the fastest that is right.
     #[arg(long, value_name = "VARIANT")]
     shader_variant: Option<hone_runtime::Variant>,
+    /// Begin with the sound off; M turns it on.
+    #[arg(long, hide = !cfg!(feature = "sound"))]
+    mute: bool,
     /// Show every frame, however late, instead of keeping up with the camera.
     #[arg(long)]
     every_frame: bool,
@@ -131,6 +134,7 @@ fn windowed(cli: &Cli) -> Result<()> {
             session: cli.session(cli.settings()?),
             outputs: cli.outputs()?,
             stats: cli.stats.clone(),
+            mute: cli.mute,
         },
         runtime.handle(),
         stop,

@@ -215,7 +215,7 @@ impl Tracks {
                     None => { model_open = false; continue }
                 },
                 message = next(&mut self.audio) => match message {
-                    Ok(Some(message)) => Input::Audio(message),
+                    Ok(Some(message)) => Input::Audio(message, Instant::now()),
                     Ok(None) => { self.audio = None; continue }
                     // The pictures are as good without it.
                     Err(error @ (Error::MessageTooLarge { .. } | Error::GroupTooLarge { .. })) => {
@@ -249,7 +249,7 @@ impl Tracks {
         let last_audio = async {
             let Some(audio) = audio else { return };
             while let Ok(Some(message)) = audio.next().await {
-                if to_screen.send(Input::Audio(message)).await.is_err() {
+                if to_screen.send(Input::Audio(message, Instant::now())).await.is_err() {
                     break;
                 }
             }

@@ -7,10 +7,14 @@ mod outputs;
 mod pace;
 mod session;
 mod show;
+#[cfg(any(test, feature = "sound"))]
+mod sound;
 mod state;
 mod stats;
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hone_media::audio;
@@ -128,6 +132,12 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// How long before it is heard a packet of audio is needed, so that the pictures wait for it; none where nobody
+    /// listens.
+    fn lead(&self) -> Option<Duration> {
+        None
+    }
+
     /// In which form the next frame is wanted.
     fn wants(&mut self) -> Wants {
         Wants::Bytes
@@ -150,6 +160,28 @@ pub trait Sink: Send {
     fn end(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Lets streams be heard beside their pictures.
+pub struct Heard {
+    /// Takes the streams.
+    pub sink: Box<dyn Sink>,
+    /// Is told the media time of each picture when it was drawn.
+    pub drawn: Box<dyn Fn(i64) + Send>,
+}
+
+/// Plays sound, but while `silent`; none in a build without it.
+#[cfg(feature = "sound")]
+pub fn heard(silent: &Arc<AtomicBool>) -> Option<Heard> {
+    let player = sound::device::player(silent.clone());
+    let tap = player.tap();
+    Some(Heard { sink: Box::new(player), drawn: Box::new(move |pts_us| tap.drawn(pts_us)) })
+}
+
+/// Plays sound, but while `silent`; none in a build without it, as this is.
+#[cfg(not(feature = "sound"))]
+pub fn heard(_silent: &Arc<AtomicBool>) -> Option<Heard> {
+    None
 }
 
 /// What was received.
@@ -177,8 +209,8 @@ pub struct Received {
 enum Input {
     /// An access unit, and when it arrived.
     Video(Message, Instant),
-    /// A packet of audio.
-    Audio(Message),
+    /// A packet of audio, and when it arrived.
+    Audio(Message, Instant),
     /// A model update.
     Model(Message),
 }

@@ -23,6 +23,9 @@ use crate::sender::STOP_POLL;
 const SHOW_AT_LEAST: Duration = Duration::from_millis(500);
 /// A frame shown no later than this is in time: the viewer has caught up with the group in which it joined.
 const IN_TIME: Duration = Duration::from_millis(50);
+/// Most that pictures wait for their sound: a camera's may be coded later, and a device takes it early. Beyond, live is
+/// worth more.
+const SOUND_WAIT_MAX_US: i64 = 300_000;
 
 /// Shows one stream until it ends or `stop` is set.
 ///
@@ -60,6 +63,7 @@ pub(super) fn run<S: Sink>(
         last_passes: begun,
         budget: budget(stream),
         playout: Playout::default(),
+        sound: Playout::default(),
         waiting: VecDeque::new(),
         last: None,
         last_audio_us: -1,
@@ -98,6 +102,8 @@ struct Show<'a, S> {
     last_passes: Instant,
     budget: Budget,
     playout: Playout,
+    /// The same of the audio.
+    sound: Playout,
     /// Decoded, in the order of showing.
     waiting: VecDeque<Frame>,
     /// Group and index of the newest access unit.
@@ -126,7 +132,7 @@ impl<S: Sink> Show<'_, S> {
         while !self.stopped() {
             match self.next(&runtime) {
                 Next::Take(Input::Model(message)) => self.update(&message),
-                Next::Take(Input::Audio(message)) => self.audio(message)?,
+                Next::Take(Input::Audio(message, arrived)) => self.audio(message, arrived)?,
                 Next::Take(Input::Video(message, arrived)) => self.video(message, arrived)?,
                 Next::Show => self.show_due()?,
                 Next::End => {
@@ -157,12 +163,25 @@ impl<S: Sink> Show<'_, S> {
         i64::try_from(time.duration_since(self.begun).as_micros()).unwrap_or(i64::MAX)
     }
 
+    /// When the picture of media time `pts_us` is to be shown: with its sound, if that is heard.
+    fn due_us(&self, pts_us: i64) -> i64 {
+        let due_us = self.playout.due_us(pts_us);
+        match self.sink.lead() {
+            Some(lead) if self.last_audio_us >= 0 => {
+                let lead_us = i64::try_from(lead.as_micros()).unwrap_or(i64::MAX);
+                let heard_us = self.sound.due_us(pts_us).saturating_add(lead_us);
+                heard_us.clamp(due_us, due_us.saturating_add(SOUND_WAIT_MAX_US))
+            }
+            _ => due_us,
+        }
+    }
+
     /// How long until this frame is due.
     fn until_due(&self, frame: &Frame) -> Duration {
         if self.options.every_frame {
             return Duration::ZERO;
         }
-        let left_us = self.playout.due_us(frame.pts_us).saturating_sub(self.micros(Instant::now()));
+        let left_us = self.due_us(frame.pts_us).saturating_sub(self.micros(Instant::now()));
         Duration::from_micros(u64::try_from(left_us).unwrap_or(0))
     }
 
@@ -232,7 +251,7 @@ impl<S: Sink> Show<'_, S> {
         };
         self.screen.keep(self.budget.rung() == Rung::Reuse);
         let mode = self.screen.possible(&frame, mode);
-        let late_us = self.micros(Instant::now()).saturating_sub(self.playout.due_us(frame.pts_us));
+        let late_us = self.micros(Instant::now()).saturating_sub(self.due_us(frame.pts_us));
         // The first frame alone says nothing of where live is.
         self.caught_up |=
             self.last_shown.is_some() && late_us <= i64::try_from(IN_TIME.as_micros()).unwrap_or(i64::MAX);

@@ -14,14 +14,14 @@ use winit::event_loop::{ActiveEventLoop, EventLoopProxy};
 use winit::window::{Fullscreen, Window};
 
 use super::graphics::{Graphics, Overlay};
-use super::keys::Action;
+use super::keys::{Action, NO_SOUND};
 use super::mailbox::{Flow, Mailbox, Picture, WindowSink};
 use super::overlay;
 use super::present::Look;
 use super::screenshot::Screenshot;
 use super::view::{Fit, View};
 use super::{Setup, Wake};
-use crate::viewer::{Log, Monitor, Until};
+use crate::viewer::{self, Log, Monitor, Until};
 
 /// How long a word stays.
 const TOAST: Duration = Duration::from_secs(4);
@@ -40,6 +40,10 @@ pub struct App {
     proxy: EventLoopProxy<Wake>,
     drawing: Option<Drawing>,
     view: View,
+    /// Whether nothing is to be heard.
+    silent: Arc<AtomicBool>,
+    /// Tells whoever plays the sound what was drawn.
+    drawn: Option<Box<dyn Fn(i64) + Send>>,
     /// The device that is wanted.
     device: Options,
     /// All that there are; listed while the viewer connects, since drivers take their time.
@@ -100,14 +104,15 @@ impl App {
         Self {
             name: setup.session.name.clone(),
             device: setup.session.options.target.options.clone(),
-            setup: Some(setup),
             runtime,
             mailbox: Arc::default(),
             monitor: Arc::new(Monitor::new(move |_| drop(wake.send_event(Wake::Draw)))),
             stop,
             proxy,
             drawing: None,
-            view: View::default(),
+            view: View { muted: setup.mute, ..View::default() },
+            silent: Arc::new(AtomicBool::new(setup.mute)),
+            drawn: None,
             devices,
             picture: None,
             save_next: false,
@@ -116,6 +121,7 @@ impl App {
             last_click: None,
             ending: None,
             ended: None,
+            setup: Some(setup),
         }
     }
 
@@ -140,11 +146,15 @@ impl App {
     }
 
     /// Lets the viewer connect and show, on threads of its own.
-    fn begin(&self, setup: Setup) {
+    fn begin(&mut self, setup: Setup) {
         let (proxy, ended) = (self.proxy.clone(), self.proxy.clone());
         let wake = move || drop(proxy.send_event(Wake::Draw));
-        let Setup { session, outputs, stats } = setup;
-        let sink = WindowSink::new(outputs, self.mailbox.clone(), session.options.target.clone(), wake);
+        let Setup { session, outputs, stats, mute: _ } = setup;
+        let heard = viewer::heard(&self.silent);
+        let (sound, drawn) = heard.map(|heard| (heard.sink, heard.drawn)).unzip();
+        self.drawn = drawn;
+        let sink =
+            WindowSink::new(outputs, sound, self.mailbox.clone(), session.options.target.clone(), wake);
         let (monitor, stop) = (self.monitor.clone(), self.stop.clone());
         let viewing = self.runtime.spawn(async move {
             let log = Log::start(stats.as_deref(), monitor.clone())?;
@@ -213,6 +223,8 @@ impl App {
                 self.keep_next = view.paused;
                 self.mailbox.flow(if view.paused { Flow::Pause } else { Flow::Live });
             }
+            Action::Mute if cfg!(feature = "sound") => view.muted = !view.muted,
+            Action::Mute => self.say(NO_SOUND.into()),
             Action::Screenshot => self.screenshot(),
             Action::Statistics => view.statistics = !view.statistics,
             Action::Devices => view.devices = !view.devices,
@@ -226,6 +238,8 @@ impl App {
             }
             Action::Quit => self.end(),
         }
+        // A picture that stands still says nothing.
+        self.silent.store(self.view.muted || self.view.paused, Ordering::Relaxed);
         self.draw_again();
     }
 
@@ -274,12 +288,13 @@ impl App {
         });
     }
 
-    /// Takes the newest picture, unless it is to stand still.
-    fn take_picture(&mut self) {
+    /// Takes the newest picture, unless it is to stand still. Its media time.
+    fn take_picture(&mut self) -> Option<i64> {
         if self.view.paused && !self.keep_next {
-            return;
+            return None;
         }
-        let Some((picture, drawing)) = self.mailbox.take().zip(self.drawing.as_mut()) else { return };
+        let (picture, drawing) = self.mailbox.take().zip(self.drawing.as_mut())?;
+        let pts_us = picture.frame.pts_us;
         drawing.graphics.take(&picture);
         let host = picture.shown.host().is_some();
         if let Some(old) = self.picture.replace(picture) {
@@ -290,10 +305,11 @@ impl App {
             self.save_next = false;
             self.save();
         }
+        Some(pts_us)
     }
 
     fn redraw(&mut self, event_loop: &ActiveEventLoop) -> Result<()> {
-        self.take_picture();
+        let new_us = self.take_picture();
         if self.drawing.as_ref().is_some_and(|drawing| drawing.graphics.lost()) {
             tracing::warn!("the device that draws was lost, opening one again");
             self.reopen(event_loop)?;
@@ -332,6 +348,9 @@ impl App {
         // A paused picture stands still because it was asked to.
         let live = state.live() || self.view.paused;
         drawing.graphics.draw(&Look { view: &self.view, live }, overlay)?;
+        if let Some((drawn, new_us)) = self.drawn.as_ref().zip(new_us) {
+            drawn(new_us);
+        }
         if let Some(action) = asked.action {
             self.act(action);
         }

@@ -21,6 +21,8 @@ pub enum Action {
     ZoomOut,
     /// Let the picture stand still, or go on.
     Pause,
+    /// Turn the sound off, or on.
+    Mute,
     /// Save both pictures.
     Screenshot,
     /// Show or hide the statistics.
@@ -58,6 +60,9 @@ const fn row(
     Shortcut { name, characters, named, action, meaning }
 }
 
+/// What a build without sound says of it.
+pub const NO_SOUND: &str = "no sound in this build (cargo feature `sound`)";
+
 /// Every shortcut.
 pub const SHORTCUTS: &[Shortcut] = &[
     row("?", "?h", Some(NamedKey::F1), Action::Help, "these shortcuts"),
@@ -68,6 +73,7 @@ pub const SHORTCUTS: &[Shortcut] = &[
     row("+", "+=", None, Action::ZoomIn, "magnify more; or turn the wheel"),
     row("-", "-", None, Action::ZoomOut, "magnify less; or turn the wheel"),
     row("Space", " ", Some(NamedKey::Space), Action::Pause, "pause the picture"),
+    row("M", "m", None, Action::Mute, if cfg!(feature = "sound") { "sound off, or on" } else { NO_SOUND }),
     row("S", "s", None, Action::Screenshot, "save both pictures as PNG"),
     row("I", "i", None, Action::Statistics, "statistics"),
     row("G", "g", None, Action::Devices, "choose GPU or CPU"),

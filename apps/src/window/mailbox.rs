@@ -1,6 +1,7 @@
 //! Between the screen's thread and the window: the newest picture one way, what the user wants the other.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use hone_media::audio;
@@ -119,6 +120,8 @@ impl Mailbox {
 /// The viewer's sink where there is a window: files as without one, and the mailbox.
 pub struct WindowSink {
     outputs: Outputs,
+    /// Whoever plays the sound.
+    sound: Option<Box<dyn Sink>>,
     mailbox: Arc<Mailbox>,
     /// What is upscaled on.
     target: Target,
@@ -130,16 +133,18 @@ impl WindowSink {
     /// Calls `wake` for each picture that lies in the mailbox.
     pub fn new(
         outputs: Outputs,
+        sound: Option<Box<dyn Sink>>,
         mailbox: Arc<Mailbox>,
         target: Target,
         wake: impl Fn() + Send + 'static,
     ) -> Self {
-        Self { outputs, mailbox, target, wake: Box::new(wake) }
+        Self { outputs, sound, mailbox, target, wake: Box::new(wake) }
     }
 }
 
 impl Sink for WindowSink {
     fn start(&mut self, stream: &Stream) -> Result<()> {
+        self.sound.iter_mut().try_for_each(|sound| sound.start(stream))?;
         self.outputs.start(stream)
     }
 
@@ -148,7 +153,14 @@ impl Sink for WindowSink {
     }
 
     fn audio(&mut self, packet: audio::Packet) -> Result<()> {
+        if let Some(sound) = &mut self.sound {
+            sound.audio(packet.clone())?;
+        }
         self.outputs.audio(packet)
+    }
+
+    fn lead(&self) -> Option<Duration> {
+        self.sound.as_ref()?.lead()
     }
 
     /// The device in use where none was chosen since.
@@ -226,6 +238,7 @@ impl Sink for WindowSink {
     }
 
     fn end(&mut self) -> Result<()> {
+        self.sound.iter_mut().try_for_each(|sound| sound.end())?;
         self.outputs.end()
     }
 }

@@ -30,6 +30,8 @@ pub struct Setup {
     pub outputs: Outputs,
     /// File of statistics.
     pub stats: Option<PathBuf>,
+    /// Whether the sound is off to begin with.
+    pub mute: bool,
 }
 
 /// What wakes the window.

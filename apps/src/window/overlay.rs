@@ -96,6 +96,9 @@ fn chip(context: &egui::Context, view: &View, facts: &Facts, asked: &mut Asked) 
             if view.paused {
                 text = format!("paused ({text})");
             }
+            if view.muted {
+                text.push_str(", muted");
+            }
             ui.label(RichText::new(text).color(Color32::WHITE));
             if ui.small_button("?").clicked() {
                 asked.action = Some(Action::Help);

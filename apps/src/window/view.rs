@@ -51,6 +51,8 @@ pub struct View {
     pub pointer: Option<Pixels>,
     /// Whether the picture stands still.
     pub paused: bool,
+    /// Whether the sound is off.
+    pub muted: bool,
     /// Whether the statistics are shown.
     pub statistics: bool,
     /// Whether the shortcuts are shown.
@@ -69,6 +71,7 @@ impl Default for View {
             zoom: 4.0,
             pointer: None,
             paused: false,
+            muted: false,
             statistics: false,
             help: false,
             devices: false,

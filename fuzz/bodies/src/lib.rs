@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use hone_apps::server::http;
 use hone_apps::{patch, settings, top};
-use hone_media::audio::Config;
+use hone_media::audio::{self, Config};
 use hone_media::decode::{Decoder, Limits};
 use hone_media::source::{Item, Mp4Source, Source};
 use hone_model::{Arch, Origin, Published, file, update};
@@ -28,6 +28,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("h264", h264),
     ("mp4", mp4),
     ("audio", audio),
+    ("sound", sound),
     ("token", token),
     ("http", http),
 ];
@@ -151,6 +152,29 @@ pub fn audio(data: &[u8]) {
         assert!((1..=8).contains(&config.channels()) && (7_000..=96_000).contains(&config.sample_rate()));
         // 120 ms at 48 kHz.
         assert!(config.packet_samples(rest) <= 5_760);
+    }
+}
+
+/// Most packets of audio that are decoded.
+const PACKETS_MAX: usize = 8;
+
+/// Packets of audio, decoded: `a` for AAC or `o` for Opus, the description behind its length of one byte, then the packets
+/// behind theirs of two.
+pub fn sound(data: &[u8]) {
+    let Some((&[from, length], rest)) = data.split_first_chunk() else { return };
+    let Some((description, mut rest)) = rest.split_at_checked(length.into()) else { return };
+    let codec = if from == b'a' { "mp4a.40.2" } else { "opus" };
+    let Ok(config) = Config::new(codec, description) else { return };
+    let Ok(mut decoder) = audio::decode::Decoder::new(&config) else { return };
+    for _ in 0..PACKETS_MAX {
+        let Some((length, packets)) = rest.split_first_chunk() else { return };
+        let (packet, after) = packets.split_at(usize::from(u16::from_le_bytes(*length)).min(packets.len()));
+        if let Ok(samples) = decoder.decode(packet) {
+            // 120 ms at 48 kHz.
+            assert!(samples.len() <= 5_760);
+            assert!(samples.iter().flatten().all(|sample| (-1.0..=1.0).contains(sample)));
+        }
+        rest = after;
     }
 }
 

@@ -11,7 +11,7 @@ use hone_fuzz::TARGETS;
 const RUNS: u64 = 1500;
 /// Of those that set up a codec each time.
 const SLOW_RUNS: u64 = 300;
-const SLOW: [&str; 2] = ["h264", "mp4"];
+const SLOW: [&str; 3] = ["h264", "mp4", "sound"];
 
 struct Rng(u64);
 
@@ -104,6 +104,13 @@ fn the_corpus_is_what_the_parsers_take() {
         hone_media::source::Mp4Source::from_bytes("corpus", mp4).unwrap();
     }
     hone_media::audio::Config::new("mp4a.40.2", &read("audio")[1..]).unwrap();
+    for (stream, packet) in corpus("sound").iter().map(|stream| stream[2..].split_at(stream[1].into())) {
+        let codec = if stream.starts_with(b"OpusHead") { "opus" } else { "mp4a.40.2" };
+        let config = hone_media::audio::Config::new(codec, stream).unwrap();
+        let length = usize::from(u16::from_le_bytes([packet[0], packet[1]]));
+        let mut decoder = hone_media::audio::decode::Decoder::new(&config).unwrap();
+        assert!(!decoder.decode(&packet[2..2 + length]).unwrap().is_empty());
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl<S: Sink> Show<'_, S> {
 
     /// Hands on a packet of audio. What is in it is for whoever decodes it; one that no encoder makes, or that is out of
     /// order, is left out.
-    pub(super) fn audio(&mut self, message: Message) -> Result<()> {
+    pub(super) fn audio(&mut self, message: Message, arrived: Instant) -> Result<()> {
         self.received.audio_bytes += message.payload.len() as u64;
         if let Err(error) = audio::check_packet(message.payload.len()) {
             tracing::debug!(%error, "a packet of audio is left out");
@@ -45,6 +45,7 @@ impl<S: Sink> Show<'_, S> {
             return Ok(());
         }
         self.last_audio_us = message.pts_us;
+        self.sound.arrived(self.micros(arrived), message.pts_us);
         self.sink.audio(audio::Packet { data: message.payload.into(), pts_us: message.pts_us })
     }
 
