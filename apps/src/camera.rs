@@ -18,8 +18,13 @@ const CANDIDATES: usize = 2;
 const FRAMES_IN_FLIGHT_MAX: usize = 16;
 /// Squared luma error a pixel below which a place teaches nothing: 51 dB, as in a fade to black.
 const ERROR_MIN: f64 = 0.5;
-/// JPEG quality of a patch, 4:4:4: the coding error stays well below that of the decoded stream.
+/// JPEG quality of a patch, 4:4:4, where the stream is coarse.
 pub const PATCH_QUALITY: u8 = 85;
+/// A patch's own coding error may come to this share of the squared error that it is to correct. Where the stream is good,
+/// quality 85 is worse than it, and a network would learn, and be judged, by JPEG's errors.
+const CODING_ERROR_SHARE: f64 = 0.3;
+/// Qualities that are tried where the usual one is too coarse.
+const FINER_QUALITIES: [u8; 4] = [90, 94, 97, 99];
 
 /// How a camera codes.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +33,7 @@ pub struct Config {
     pub scale: usize,
     /// LR picture, bitrate, keyframes.
     pub encode: encode::Config,
-    /// JPEG quality of patches, 1 to 100.
+    /// Least JPEG quality of patches, 1 to 100.
     pub patch_quality: u8,
     /// Seed of the places looked at.
     pub seed: u64,
@@ -163,7 +168,25 @@ pub(crate) fn cut(
         return Ok(None);
     }
     let hr = patch::hr_rgb8(source, place, s);
-    Ok(Some((source.pts_us, patch::encode(place, purpose, &hr, s, quality)?)))
+    let bearable = CODING_ERROR_SHARE * error / pixels as f64;
+    let mut message = patch::encode(place, purpose, &hr, s, quality)?;
+    for finer in FINER_QUALITIES.into_iter().filter(|finer| *finer > quality) {
+        if luma_error(&patch::hr(&message, place, s)?, &hr) <= bearable {
+            break;
+        }
+        message = patch::encode(place, purpose, &hr, s, finer)?;
+    }
+    Ok(Some((source.pts_us, message)))
+}
+
+/// Mean squared luma error between two pictures of 8-bit RGB.
+fn luma_error(a: &[u8], b: &[u8]) -> f64 {
+    const LUMA: [f64; 3] = [0.2126, 0.7152, 0.0722];
+    let squares = a.chunks_exact(3).zip(b.chunks_exact(3)).map(|(a, b)| {
+        let d: f64 = (0..3).map(|c| LUMA[c] * (f64::from(a[c]) - f64::from(b[c]))).sum();
+        d * d
+    });
+    squares.sum::<f64>() / (a.len() / 3) as f64
 }
 
 /// Squared luma error at `place` of the decoded LR picture, each pixel repeated s by s times: cheap, and where it
@@ -180,4 +203,37 @@ fn error(source: &Frame, decoded: &Frame, place: Place, s: usize) -> f64 {
         }
     }
     sum as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hone_media::frame::{Colour, I420};
+
+    use super::*;
+
+    /// A texture, off by up to `off` code values.
+    fn frame(off: u8) -> Frame {
+        let mut image = I420::new(64, 64).unwrap();
+        let mut rng = Rng::new(1);
+        for (i, v) in image.y_mut().iter_mut().enumerate() {
+            let noise = rng.below(2 * usize::from(off) + 1) as u8;
+            *v = 60 + (i * 7 % 40) as u8 + (i / 64 * 3 % 50) as u8 + noise - off;
+        }
+        Frame { pts_us: 0, image: Arc::new(image), colour: Colour::guess(64), quantiser: None }
+    }
+
+    #[test]
+    fn a_patch_is_truer_than_the_stream_that_it_corrects() {
+        let truth = frame(0);
+        let quality = |off| {
+            let message =
+                cut(&truth, &frame(off), Purpose::Judge, 1, PATCH_QUALITY, &mut Rng::new(1)).unwrap();
+            message.unwrap().1[9]
+        };
+        let qualities = [30, 6, 2].map(quality);
+        assert_eq!(qualities[0], PATCH_QUALITY);
+        assert!(qualities.is_sorted() && qualities[2] > PATCH_QUALITY, "{qualities:?}");
+    }
 }

@@ -93,7 +93,8 @@ impl Learner {
             match change {
                 Some(Change::Begun) if self.scenes.dark() => {}
                 Some(Change::Cut) if !calm || self.scenes.dark() => self.trainer.new_scene_unknown(),
-                Some(Change::Cut | Change::Drifted) => self.trainer.new_scene(),
+                Some(Change::Cut) => self.trainer.new_scene(),
+                Some(Change::Drifted) => self.trainer.drifted(),
                 Some(Change::Begun | Change::Settled) => self.trainer.known(),
                 None => {}
             }

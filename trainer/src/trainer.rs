@@ -169,7 +169,16 @@ impl Trainer {
         self.unknown = false;
     }
 
-    /// The same, and it is of a kind that base models are not known to help: dark, or one scene chases the other.
+    /// The picture has slowly come to show something else: there may be more to learn. What was learned is likely to hold, and
+    /// the newest patches soon tell.
+    pub fn drifted(&mut self) {
+        if self.config.follow_scenes && self.state == State::Paused {
+            self.state = State::Training;
+            self.verdicts_without_gain = 0;
+        }
+    }
+
+    /// The same as [`Trainer::new_scene`], and it is of a kind that base models are not known to help: dark, or one scene chases the other.
     pub fn new_scene_unknown(&mut self) {
         self.new_scene();
         self.unknown = self.new_scene;
