@@ -115,7 +115,7 @@ fn options_that_make_no_sense() {
     };
     demo(&["--scale", "2", "--lr-height", "51"], &["--lr-height 51", "192x108", "even"]);
     demo(&["--scale", "2", "--lr-height", "56"], &["--lr-height 56", "192x108", "54"]);
-    demo(&["--scale", "5"], &["--scale", "5", "1..=4"]);
+    demo(&["--scale", "5"], &["--scale", "5", "auto, 1, 2, 3 or 4"]);
     demo(&["--net", "4by16"], &["4by16", "4x16"]);
     demo(&["--net", "4x7"], &["7"]);
     demo(&["--total-kbps", "600", "--video-kbps", "500"], &["--total-kbps", "--video-kbps"]);

@@ -149,7 +149,8 @@ fn a_camera_is_sent_and_its_password_is_not_logged() {
     let stage = Stage::new();
     std::fs::write(stage.path().join("password"), "s3cret\n").unwrap();
     let address = format!("rtsp://127.0.0.1:{}/cam?pass=s3cret", camera.port);
-    let source = ["--input", &address, "--rtsp-user", "viewer", "--rtsp-password-file", "password"];
+    let source =
+        ["--input", &address, "--rtsp-user", "viewer", "--rtsp-password-file", "password", "--scale", "1"];
     let (ended, size, times) = stage.run(&source, 3);
     assert_eq!(size, (320, 180));
     beat(&times, 33_333);

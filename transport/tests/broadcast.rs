@@ -53,12 +53,15 @@ async fn a_reader_may_ask_for_no_more_and_for_more_again() {
     assert_eq!(next(&mut reader).await.pts_us, 0);
     for (i, more) in [false, true, false].into_iter().enumerate() {
         reader.ask(more).unwrap();
-        soon("the writer's hearing of it", async {
+        let heard = async {
             while writer.is_asked() != more {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        })
-        .await;
+        };
+        tokio::select! {
+            () = soon("the writer's hearing of it", heard) => {}
+            message = reader.next() => panic!("{message:?}"),
+        }
         // Nothing is lost on the way, and nothing comes twice.
         writer.write(i == 1, 1 + i as i64, payload(i as u64, 100)).unwrap();
         assert_eq!(next(&mut reader).await.pts_us, 1 + i as i64);

@@ -3,6 +3,8 @@
 use super::{GROUP_MESSAGES_MAX, Life, ended};
 use crate::{Delivery, EndpointConfig, Error, Message, Result, Track};
 use moq_net::{Error as MoqError, StreamError, broadcast, group, track};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
@@ -114,11 +116,22 @@ impl TrackReader {
     /// [`Error::Disconnected`] if the track is over.
     pub fn ask(&mut self, more: bool) -> Result<()> {
         let priority = if more { self.messages.priority } else { 0 };
-        let updated = match &mut self.messages.order {
-            Order::Latest { groups, .. } => groups.update(groups.subscription().with_priority(priority)),
-            Order::All { groups, .. } => groups.update(groups.subscription().with_priority(priority)),
-        };
-        updated.map_err(|e| ended(&e))
+        match &mut self.messages.order {
+            Order::Latest { groups, .. } => {
+                groups.update(groups.subscription().with_priority(priority)).map_err(|e| ended(&e))
+            }
+            Order::All { groups, next, waiting, .. } => {
+                groups.update(groups.subscription().with_priority(priority)).map_err(|e| ended(&e))?;
+                // It is sent when a group is next asked for, and while one is read none is: ask, and keep what comes.
+                let mut context = Context::from_waker(Waker::noop());
+                while let Poll::Ready(Ok(Some(group))) = pin!(groups.recv_group()).poll(&mut context) {
+                    if next.is_none_or(|next| group.sequence >= next) {
+                        waiting.insert(group.sequence, group);
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The next message; `None` when the track has ended and everything was delivered. Safe to cancel.
