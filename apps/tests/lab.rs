@@ -123,6 +123,33 @@ fn x264_and_vmaf_where_there_is_an_ffmpeg() {
 }
 
 #[test]
+fn patches_that_teach_nothing_leave_their_bits_to_the_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    clip(&folder.join("clip.mp4"), (256, 144), 50, |index| common::picture(256, 144, index / 10, 0));
+    let run = |seconds: &str| {
+        let arguments =
+            ["--input", "clip.mp4", "--scale", "2", "--blocks", "1", "--features", "8", "--fps", "5"];
+        let more = ["--steps-per-second", "0", "--total-kbps", "60", "--seconds", seconds];
+        let without = ["--without", "openh264,x264,ssimulacra2,vmaf", "--json", "-"];
+        let mut process = lab(folder, &[&arguments[..], &more, &without].concat(), &[]);
+        assert_eq!(process.end(LIMIT), 0, "{}", process.stderr());
+        let report = parse(&process.stdout());
+        let hone = block(&report, "hone");
+        (
+            number(&report, "/patch_share_warm"),
+            number(&report, "/uplink_kbps/video"),
+            number(hone, "/total_kbps"),
+        )
+    };
+    // A new scene is given 30 s; in the second half of a minute 10 of 30 are for trying again.
+    let [begun, warm] = ["20", "60"].map(run);
+    assert!(begun.0 > 0.045, "{begun:?}");
+    assert!((0.005..0.7 * begun.0).contains(&warm.0), "{warm:?} after {begun:?}");
+    assert!((warm.2 / begun.2 - 1.0).abs() < 0.1, "{warm:?} after {begun:?}");
+}
+
+#[test]
 fn a_trace_is_followed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
