@@ -306,7 +306,11 @@ impl<'a> Out<'a> {
     /// Sends patches of a pair, as many as have been earned.
     fn patches(&mut self, pair: &Pair) -> Result<()> {
         for _ in 0..PATCHES_PER_PAIR {
-            if self.gap || self.credit_bytes <= 0.0 || self.pacer.budget(self.start.elapsed()) == 0 {
+            if self.gap
+                || !self.uplink.patches_asked()
+                || self.credit_bytes <= 0.0
+                || self.pacer.budget(self.start.elapsed()) == 0
+            {
                 break;
             }
             let purpose = match self.sent.patches.is_multiple_of(PATCHES_PER_LEARN) {

@@ -178,7 +178,8 @@ impl Trainer {
         }
     }
 
-    /// The same as [`Trainer::new_scene`], and it is of a kind that base models are not known to help: dark, or one scene chases the other.
+    /// As [`Trainer::new_scene`], and it is of a kind that base models are not known to help: dark, or one scene chases the
+    /// other.
     pub fn new_scene_unknown(&mut self) {
         self.new_scene();
         self.unknown = self.new_scene;

@@ -164,6 +164,19 @@ fn nothing_worse_than_the_base_image_is_published_and_saturation_pauses() {
 }
 
 #[test]
+fn a_drift_ends_a_pause_and_keeps_what_was_learned() {
+    let mut trainer = trainer(Config { follow_scenes: true, ..config() });
+    feed(&mut trainer, Scene::Brighter, 0, 8);
+    let (published, state) = work(&mut trainer, 5000);
+    assert_eq!(state, State::Paused);
+    assert!(!published.is_empty() && trainer.learned_db() > 1.0, "{} dB", trainer.learned_db());
+    let (version, steps) = (trainer.published().version(), trainer.steps());
+    trainer.drifted();
+    assert_eq!(work(&mut trainer, 1).1, State::Training);
+    assert_eq!((trainer.published().version(), trainer.steps()), (version, steps + 1));
+}
+
+#[test]
 fn a_change_of_scene_ends_a_pause_and_takes_a_harmful_network_out_of_force() {
     // To unlearn takes more verdicts without gain than to saturate.
     let patient = Config { pause_after: 30, resume_after_patches: 1000, held_out_max: 8, ..config() };

@@ -72,7 +72,8 @@ impl Leg {
     }
 
     /// Hands all messages to `to` until the stream ends or nobody takes them any more; none while it is not `wanted`.
-    /// `patches_asked` is passed on to the sender. `returning` are broadcasts of the same name from later connections; one that is another stream is given back.
+    /// `patches_asked` is passed on to the sender. `returning` are broadcasts of the same name from later connections; one
+    /// that is another stream is given back.
     ///
     /// # Errors
     /// What the stream was lost by, if the sender did not come back, or another server has it now.
