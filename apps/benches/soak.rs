@@ -16,6 +16,7 @@ mod live;
 
 use std::time::{Duration, Instant};
 
+use hone_apps::server::limits::Limits;
 use hone_transport::link;
 use live::{Rig, Setting};
 
@@ -42,7 +43,15 @@ fn resident() -> f64 {
 
 async fn soak(minutes: f64) {
     let link = link::Config { delay: Duration::from_millis(15), ..link::Config::default() };
-    let rig = Rig::set_up(Setting { link, times: TIMES, ..Setting::default() }).await;
+    // The server counts by its own clock.
+    let times = |limit: u32| limit * TIMES as u32;
+    let usual = Limits::default();
+    let limits = Limits {
+        pictures_per_second_max: times(usual.pictures_per_second_max),
+        patches_per_second_max: times(usual.patches_per_second_max),
+        ..usual
+    };
+    let rig = Rig::set_up(Setting { link, limits, times: TIMES, ..Setting::default() }).await;
     rig.until("the first frame", Duration::from_secs(30), |seen| !seen.frames.is_empty()).await;
     println!("minutes of media   memory MB   shown late, ms: p50   p95   frames   model");
     let part = Duration::from_secs_f64(minutes * 60.0 / TIMES / f64::from(PARTS));
