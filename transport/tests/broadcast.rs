@@ -214,6 +214,30 @@ async fn a_viewer_follows_a_broadcast_that_starts_again() {
     }
 }
 
+/// A reader that has joined asks for older groups from then on; that must not cross the end on its way, and break off
+/// what ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_one_group_end_and_do_not_break_off() {
+    let server = server().await;
+    let viewer = client(&server).await;
+    for seed in 0..100 {
+        let mut publisher = server.publish("cam", &[Track::Video]).unwrap();
+        let mut video = publisher.track(Track::Video).unwrap();
+        let broadcast = soon("broadcast", viewer.subscribe("cam")).await.unwrap();
+        let mut reader = broadcast.track(Track::Video, LIVE).await.unwrap();
+        let reading = tokio::spawn(async move {
+            assert_eq!(next(&mut reader).await.payload, payload(seed, 500));
+            soon("end of track", reader.next()).await
+        });
+        video.write(true, 0, payload(seed, 500)).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop((video, publisher));
+        let end = reading.await.unwrap();
+        assert!(matches!(end, Ok(None)), "stream {seed}: {end:?}");
+        soon("end of broadcast", broadcast.closed()).await;
+    }
+}
+
 #[tokio::test]
 async fn the_newest_sender_takes_the_name() {
     let server = server().await;

@@ -215,6 +215,11 @@ impl Tracks {
                         self.patches = Some(subscription.track(Track::Patches, Delivery::All).await?);
                         self.ask_for_patches(self.patches_asked);
                     }
+                    // If the sender is lost, the video says so.
+                    Err(Error::Disconnected(error)) => {
+                        tracing::debug!(stream = subscription.name(), %error, "patches broke off");
+                        self.patches = None;
+                    }
                     Err(error) => return Err(error),
                 },
             }

@@ -74,7 +74,7 @@ impl Subscription {
         let message_bytes_max = self.config.limits.message_bytes_max(track);
         let order = match delivery {
             Delivery::Latest { max_age } => {
-                Order::Latest { groups: groups.ordered(), max_age, joined: false }
+                Order::Latest { groups: groups.ordered(), max_age, joined: false, ahead: None }
             }
             Delivery::All => {
                 Order::All { groups, next: None, join_by: None, waiting: BTreeMap::new(), ended: false }
@@ -116,22 +116,7 @@ impl TrackReader {
     /// [`Error::Disconnected`] if the track is over.
     pub fn ask(&mut self, more: bool) -> Result<()> {
         let priority = if more { self.messages.priority } else { 0 };
-        match &mut self.messages.order {
-            Order::Latest { groups, .. } => {
-                groups.update(groups.subscription().with_priority(priority)).map_err(|e| ended(&e))
-            }
-            Order::All { groups, next, waiting, .. } => {
-                groups.update(groups.subscription().with_priority(priority)).map_err(|e| ended(&e))?;
-                // It is sent when a group is next asked for, and while one is read none is: ask, and keep what comes.
-                let mut context = Context::from_waker(Waker::noop());
-                while let Poll::Ready(Ok(Some(group))) = pin!(groups.recv_group()).poll(&mut context) {
-                    if next.is_none_or(|next| group.sequence >= next) {
-                        waiting.insert(group.sequence, group);
-                    }
-                }
-                Ok(())
-            }
-        }
+        self.messages.order.update(|wanted| wanted.with_priority(priority))
     }
 
     /// The next message; `None` when the track has ended and everything was delivered. Safe to cancel.
@@ -163,6 +148,8 @@ enum Order {
         groups: track::Ordered,
         max_age: Duration,
         joined: bool,
+        /// A group that came while the subscription was changed.
+        ahead: Option<group::Consumer>,
     },
     All {
         groups: track::Subscriber,
@@ -247,14 +234,42 @@ async fn read(
 }
 
 impl Order {
+    /// Changes what is asked of the writer, at once: moq-net sends a change when a group is next asked for, and while
+    /// one is read none is. A change that is sent as the track ends would break it off.
+    fn update(&mut self, change: impl FnOnce(track::Subscription) -> track::Subscription) -> Result<()> {
+        let mut context = Context::from_waker(Waker::noop());
+        match self {
+            Order::Latest { groups, ahead, .. } => {
+                groups.update(change(groups.subscription())).map_err(|e| ended(&e))?;
+                if ahead.is_none()
+                    && let Poll::Ready(Ok(group)) = pin!(groups.next_group()).poll(&mut context)
+                {
+                    *ahead = group;
+                }
+            }
+            Order::All { groups, next, waiting, .. } => {
+                groups.update(change(groups.subscription())).map_err(|e| ended(&e))?;
+                while let Poll::Ready(Ok(Some(group))) = pin!(groups.recv_group()).poll(&mut context) {
+                    if next.is_none_or(|next| group.sequence >= next) {
+                        waiting.insert(group.sequence, group);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn next_group(&mut self, track: Track) -> Result<Option<group::Consumer>> {
         match self {
-            Order::Latest { groups, max_age, joined } => {
+            Order::Latest { groups, max_age, joined, ahead } => {
+                if let Some(group) = ahead.take() {
+                    return Ok(Some(group));
+                }
                 let group = groups.next_group().await.map_err(|e| ended(&e))?;
                 if group.is_some() && !*joined {
                     *joined = true;
-                    let wanted = groups.subscription().with_max_age(*max_age);
-                    groups.update(wanted).map_err(|e| ended(&e))?;
+                    let max_age = *max_age;
+                    self.update(|wanted| wanted.with_max_age(max_age))?;
                 }
                 Ok(group)
             }
