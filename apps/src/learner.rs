@@ -11,8 +11,10 @@ use crate::demand::Demand;
 use crate::patch::{self, PatchError, Purpose};
 use crate::scene::{Change, Scenes};
 
-/// Bytes of decoded frames kept for patches that are still under way: 5 s of 540p at 24 fps.
+/// Bytes of decoded frames kept for patches that are still under way: 5 s of 540p at 24 fps,
 const FRAME_BYTES_MAX: usize = 96 << 20;
+/// and microseconds of them: no later patch comes, transport keeps none for longer.
+const FRAMES_US_MAX: i64 = 10_000_000;
 /// Patches kept until their frame has been decoded: tracks are independent streams.
 const PATCHES_WAITING_MAX: usize = 16;
 
@@ -99,8 +101,12 @@ impl Learner {
                 None => {}
             }
             self.frame_bytes += frame.image.y().len() * 3 / 2;
+            let newest_us = frame.pts_us;
             self.frames.push_back(frame);
-            while self.frame_bytes > FRAME_BYTES_MAX && self.frames.len() > 1 {
+            while self.frames.len() > 1
+                && (self.frame_bytes > FRAME_BYTES_MAX
+                    || self.frames.front().is_some_and(|oldest| newest_us - oldest.pts_us > FRAMES_US_MAX))
+            {
                 let gone = self.frames.pop_front();
                 self.frame_bytes -= gone.map_or(0, |frame| frame.image.y().len() * 3 / 2);
             }

@@ -21,8 +21,6 @@ use hone_transport::link::{self, Link};
 use hone_transport::{EndpointConfig, Server, hex};
 use tokio::task::JoinHandle;
 
-pub const FPS: f64 = 30.0;
-
 /// What a viewer saw.
 #[derive(Default)]
 pub struct Seen {
@@ -51,6 +49,8 @@ impl Sink for Watch {
 pub struct Setting {
     /// Columns and rows of the test pattern.
     pub hr: (u32, u32),
+    /// Frames a second of media.
+    pub fps: f64,
     /// The uplink.
     pub kbps: f64,
     /// Each leg's link.
@@ -65,6 +65,7 @@ impl Default for Setting {
     fn default() -> Self {
         Self {
             hr: (320, 192),
+            fps: 30.0,
             kbps: 300.0,
             link: link::Config::default(),
             limits: Limits::default(),
@@ -114,12 +115,14 @@ impl Rig {
     }
 
     pub async fn set_up(setting: Setting) -> Self {
-        let Setting { hr, kbps, link, limits, times } = setting;
-        let endpoint = EndpointConfig {
+        let Setting { hr, fps, kbps, link, limits, times } = setting;
+        let mut endpoint = EndpointConfig {
             bind: ([127, 0, 0, 1], 0).into(),
             certificate: Certificate::Dev,
             ..EndpointConfig::default()
         };
+        // It is media time that is kept, while a machine's hiccups take as long as in life.
+        endpoint.limits.kept_ms = (endpoint.limits.kept_ms as f64 * times.min(3.0)) as u64;
         let server = Server::bind(&endpoint).await.unwrap();
         let trust = Trust::Pinned(vec![hex(&server.certificate_hash())]);
         let client = EndpointConfig { trust, ..endpoint };
@@ -143,7 +146,7 @@ impl Rig {
         let sending = tokio::task::spawn_blocking({
             let stop = stop_sending.clone();
             move || {
-                let mut source = Pattern::new(hr.0, hr.1, FPS, Box::new(|| 0)).unwrap();
+                let mut source = Pattern::new(hr.0, hr.1, fps, Box::new(|| 0)).unwrap();
                 let plan = Plan::new(source.info(), 2, None, Rate::Total(kbps)).unwrap();
                 let mut uplink =
                     Uplink::new(first, Some(dialer), "cam", &plan.catalog(std::time::SystemTime::now()))?;

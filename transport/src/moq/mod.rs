@@ -81,6 +81,10 @@ const CODE_BROKEN_OFF: u16 = 5;
 /// has not read yet. The wire does not show that, so a clean shutdown gives the peer this long.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// What nobody has touched for so long is dropped: media time alone bounds what is sent, not what is held. Long enough that
+/// a reader that its machine starves for half a minute still gets every frame.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     match letters && (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.starts_with('.') {
@@ -104,11 +108,12 @@ fn split_path(path: &str) -> Option<(&str, u64)> {
 
 /// A table of broadcasts with bounded memory, and the work that keeps it going.
 fn new_origin(config: &EndpointConfig) -> (origin::Producer, origin::Driver) {
-    // No expiry by wall clock: a reader that the machine starves for half a minute still gets every frame.
-    let pool = cache::Config::default().with_capacity(config.limits.cache_bytes_max).with_expiry(None);
+    let kept = Duration::from_millis(config.limits.kept_ms);
+    let pool =
+        cache::Config::default().with_capacity(config.limits.cache_bytes_max).with_expiry(kept.max(IDLE_MAX));
     let mut origin = origin::Config::default();
     origin.pool = cache::Pool::new(pool);
-    origin.cache_duration = Duration::from_millis(config.limits.kept_ms);
+    origin.cache_duration = kept;
     origin::Producer::new(origin)
 }
 
