@@ -7,6 +7,7 @@ use hone_media::encode::{self, Encoder, Packet};
 use hone_media::frame::Frame;
 use hone_media::scale::{self, downscale};
 use hone_model::rng::Rng;
+use hone_trainer::Pair;
 
 use crate::patch::{self, PatchError, Place, Purpose};
 use crate::scene::Scenes;
@@ -133,6 +134,14 @@ impl Camera {
         let Some((source, decoded)) = &self.newest else { return Ok(None) };
         Ok(cut(source, decoded, purpose, self.config.scale, self.config.patch_quality, &mut self.rng)?)
     }
+
+    /// The same for who learns here: nothing is coded, nothing is lost.
+    pub fn pair(&mut self, purpose: Purpose) -> Option<Pair> {
+        let (source, decoded) = self.newest.as_ref()?;
+        let s = self.config.scale;
+        let (place, _) = choose(source, decoded, purpose, s, &mut self.rng)?;
+        Some(patch::pair(decoded, place, purpose, patch::hr_rgb8(source, place, s)))
+    }
 }
 
 /// The message for one patch of `source`, whose LR picture viewers see as `decoded`; None as for [`Camera::patch`].
@@ -144,31 +153,9 @@ pub(crate) fn cut(
     quality: u8,
     rng: &mut Rng,
 ) -> Result<Option<(i64, Vec<u8>)>, PatchError> {
-    // The LR grid covers the source only where it is a whole number of LR pixels.
-    let width = decoded.image.width().min(source.image.width() / s as u32);
-    let height = decoded.image.height().min(source.image.height() / s as u32);
-    let side = u32::from(patch::lr_side(purpose, s)).min(width.min(height) / 2 * 2) as u16;
-    if side < patch::LR_SIDE_MIN {
-        return Ok(None);
-    }
-    let mut even = |range: u32| (rng.below(range as usize / 2 + 1) * 2) as u16;
-    let mut worst: Option<(f64, Place)> = None;
-    let candidates = if purpose == Purpose::Learn { CANDIDATES } else { 1 };
-    for _ in 0..candidates {
-        let place =
-            Place { y: even(height - u32::from(side)), x: even(width - u32::from(side)), h: side, w: side };
-        let error = error(source, decoded, place, s);
-        if worst.is_none_or(|(most, _)| error > most) {
-            worst = Some((error, place));
-        }
-    }
-    let Some((error, place)) = worst else { return Ok(None) };
-    let pixels = usize::from(side).pow(2) * s * s;
-    if purpose == Purpose::Learn && error < ERROR_MIN * pixels as f64 {
-        return Ok(None);
-    }
+    let Some((place, error)) = choose(source, decoded, purpose, s, rng) else { return Ok(None) };
     let hr = patch::hr_rgb8(source, place, s);
-    let bearable = CODING_ERROR_SHARE * error / pixels as f64;
+    let bearable = CODING_ERROR_SHARE * error;
     let mut message = patch::encode(place, purpose, &hr, s, quality)?;
     for finer in FINER_QUALITIES.into_iter().filter(|finer| *finer > quality) {
         if luma_error(&patch::hr(&message, place, s)?, &hr) <= bearable {
@@ -177,6 +164,38 @@ pub(crate) fn cut(
         message = patch::encode(place, purpose, &hr, s, finer)?;
     }
     Ok(Some((source.pts_us, message)))
+}
+
+/// Where to cut, and the squared luma error a pixel there; None as for [`Camera::patch`].
+fn choose(
+    source: &Frame,
+    decoded: &Frame,
+    purpose: Purpose,
+    s: usize,
+    rng: &mut Rng,
+) -> Option<(Place, f64)> {
+    // The LR grid covers the source only where it is a whole number of LR pixels.
+    let width = decoded.image.width().min(source.image.width() / s as u32);
+    let height = decoded.image.height().min(source.image.height() / s as u32);
+    let side = u32::from(patch::lr_side(purpose, s)).min(width.min(height) / 2 * 2) as u16;
+    if side < patch::LR_SIDE_MIN {
+        return None;
+    }
+    let pixels = usize::from(side).pow(2) * s * s;
+    let mut even = |range: u32| (rng.below(range as usize / 2 + 1) * 2) as u16;
+    let mut worst: Option<(f64, Place)> = None;
+    let candidates = if purpose == Purpose::Learn { CANDIDATES } else { 1 };
+    for _ in 0..candidates {
+        let place =
+            Place { y: even(height - u32::from(side)), x: even(width - u32::from(side)), h: side, w: side };
+        let error = error(source, decoded, place, s) / pixels as f64;
+        if worst.is_none_or(|(most, _)| error > most) {
+            worst = Some((error, place));
+        }
+    }
+    worst
+        .filter(|(error, _)| purpose == Purpose::Judge || *error >= ERROR_MIN)
+        .map(|(error, place)| (place, error))
 }
 
 /// Mean squared luma error between two pictures of 8-bit RGB.

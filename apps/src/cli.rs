@@ -226,8 +226,8 @@ mod tests {
         assert_eq!(server.trainer, defaults.trainer, "the example shows the defaults");
         assert_eq!((server.streams, server.operation), (defaults.streams, defaults.operation));
         assert_eq!(server.relay, defaults.relay);
-        settings::<crate::settings::Client>(Some(&examples.join("sender.toml"))).unwrap();
-        settings::<crate::settings::Client>(Some(&examples.join("viewer.toml"))).unwrap();
+        settings::<crate::settings::Sender>(Some(&examples.join("sender.toml"))).unwrap();
+        settings::<crate::settings::Viewer>(Some(&examples.join("viewer.toml"))).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad.toml");
         std::fs::write(&path, "[trainer]\nblocks = 4\nfeatrues = 16\n").unwrap();

@@ -156,6 +156,7 @@ pub async fn run(options: Options, stop: Arc<AtomicBool>) -> Result<Report> {
         backends: Backends { trainer: trainer_name, viewer: viewer_name },
         video_bytes: sent.video_bytes,
         patch_bytes: sent.patch_bytes,
+        uplink_model_bytes: 0,
         model_bytes: received.model_bytes,
         plain_bytes,
         versions: received.updates,

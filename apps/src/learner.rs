@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 
 use hone_media::decode::{self, Decoder};
 use hone_media::frame::Frame;
-use hone_model::arch::QUANTISER_UNKNOWN;
 use hone_trainer::{AddError, Pair, Trainer};
 
 use crate::demand::Demand;
-use crate::patch::{self, PatchError, Purpose};
+use crate::patch::{self, PatchError};
 use crate::scene::{Change, Scenes};
 
 /// Bytes of decoded frames kept for patches that are still under way: 5 s of 540p at 24 fps,
@@ -133,17 +132,16 @@ impl Learner {
         self.demand.patch(message.len());
         let (place, purpose) = patch::header(&message, frame.image.width(), frame.image.height())?;
         let hr = patch::hr(&message, place, self.scale)?;
-        let (h, w) = (place.h.into(), place.w.into());
-        self.trainer.add(Pair {
-            pts_us,
-            h,
-            w,
-            lr: patch::lr_rgb(frame, place),
-            quantiser: frame.quantiser.unwrap_or(QUANTISER_UNKNOWN),
-            hr,
-            held_out: purpose == Purpose::Judge,
-        })?;
+        self.trainer.add(patch::pair(frame, place, purpose, hr))?;
         Ok(Fate::Taken)
+    }
+
+    /// Takes a pair that was cut where the full resolution is.
+    ///
+    /// # Errors
+    /// [`Error::Add`].
+    pub fn pair(&mut self, pair: Pair) -> Result<(), Error> {
+        Ok(self.trainer.add(pair)?)
     }
 
     /// Whether more patches are worth their bits.

@@ -21,6 +21,7 @@ pub mod mask;
 pub mod page;
 pub mod patch;
 pub mod picture;
+pub mod placement;
 pub mod plain;
 pub mod quality;
 pub mod report;

@@ -15,6 +15,8 @@
 use hone_media::frame::Frame;
 use hone_media::jpeg;
 use hone_model::Yuv420;
+use hone_model::arch::QUANTISER_UNKNOWN;
+use hone_trainer::Pair;
 
 use crate::picture;
 
@@ -163,6 +165,19 @@ fn cut<T: Copy>(frame: &Frame, [y, x, h, w]: [usize; 4], convert: impl Fn(&Yuv42
 /// The decoder's pixels: (h, w, 3) f32 RGB, nominally 0..=1, as they would be in the whole frame.
 pub fn lr_rgb(frame: &Frame, place: Place) -> Vec<f32> {
     cut(frame, place.parts().map(usize::from), hone_cpu::yuv_rgb)
+}
+
+/// What is learned from `hr` (s·h, s·w, 3) at `place` of a frame that viewers see as `decoded`.
+pub fn pair(decoded: &Frame, place: Place, purpose: Purpose, hr: Vec<u8>) -> Pair {
+    Pair {
+        pts_us: decoded.pts_us,
+        h: place.h.into(),
+        w: place.w.into(),
+        lr: lr_rgb(decoded, place),
+        quantiser: decoded.quantiser.unwrap_or(QUANTISER_UNKNOWN),
+        hr,
+        held_out: purpose == Purpose::Judge,
+    }
 }
 
 /// The camera's pixels: (s·h, s·w, 3) 8-bit RGB.

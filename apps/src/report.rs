@@ -42,13 +42,15 @@ pub struct Contender {
     pub total_kbps: f64,
 }
 
-/// Video and patches, kbit/s of media time.
+/// Video, and what is learned from or by, kbit/s of media time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Uplink {
     /// LR stream.
     pub video: f64,
     /// Training patches.
     pub patches: f64,
+    /// Model updates, where the sender learns.
+    pub model: f64,
 }
 
 /// Video and model updates, kbit/s of media time.
@@ -166,6 +168,8 @@ pub struct Run {
     pub video_bytes: u64,
     /// Bytes of patches.
     pub patch_bytes: u64,
+    /// Bytes of model updates that went up, where the sender learns.
+    pub uplink_model_bytes: u64,
     /// Bytes of model updates that reached the viewer.
     pub model_bytes: u64,
     /// Bytes of the plain stream.
@@ -207,7 +211,7 @@ impl Report {
         let mut latencies: Vec<f64> = rows.iter().map(|row| row.latency_ms).collect();
         latencies.sort_by(f64::total_cmp);
         let percentile = |p: f64| latencies.get(((frames as f64 - 1.0) * p) as usize).copied().unwrap_or(0.0);
-        let uplink = run.video_bytes + run.patch_bytes;
+        let uplink = run.video_bytes + run.patch_bytes + run.uplink_model_bytes;
         Self {
             schema: SCHEMA,
             clip: run.clip.clone(),
@@ -218,7 +222,11 @@ impl Report {
             hr: run.hr,
             arch: run.arch.clone(),
             backends: run.backends.clone(),
-            uplink_kbps: Uplink { video: kbps(run.video_bytes), patches: kbps(run.patch_bytes) },
+            uplink_kbps: Uplink {
+                video: kbps(run.video_bytes),
+                patches: kbps(run.patch_bytes),
+                model: kbps(run.uplink_model_bytes),
+            },
             downlink_kbps: Downlink { video: kbps(run.video_bytes), model: kbps(run.model_bytes) },
             quality: Contenders {
                 bicubic: contender(&|row| row.bicubic, run.video_bytes),
@@ -270,6 +278,7 @@ mod tests {
             backends: Backends { trainer: "cpu".into(), viewer: "cpu".into() },
             video_bytes: 125_000,
             patch_bytes: 12_500,
+            uplink_model_bytes: 0,
             model_bytes: 1_250,
             plain_bytes: 137_500,
             versions: 3,

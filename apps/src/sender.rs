@@ -1,6 +1,7 @@
 //! Moves a source's frames to a server: video and audio at their own pace, patches where the link has room.
 
 mod budget;
+mod lesson;
 mod pace;
 
 use std::sync::Arc;
@@ -15,9 +16,11 @@ use hone_transport::catalog::{self, Catalog, Hone, Rendition};
 
 use self::budget::Budget;
 pub(crate) use self::budget::START_S as PATCH_START_S;
+pub use self::lesson::Lesson;
 pub use self::pace::{AsItComes, Pace, RealTime, STOP_POLL};
 use crate::camera::{self, Camera};
 use crate::patch::Purpose;
+use crate::placement::PairClock;
 use crate::uplink::{Link, Uplink};
 
 /// Share of the uplink that patches take where the total is given. Patches are paid in video bits: few, then.
@@ -244,6 +247,8 @@ pub struct Sent {
     pub patches: u64,
     /// Bytes of patches.
     pub patch_bytes: u64,
+    /// Bytes of model updates, where the sender learns.
+    pub model_bytes: u64,
     /// Bytes of audio.
     pub audio_bytes: u64,
 }
@@ -255,6 +260,20 @@ pub struct Sent {
 /// # Errors
 /// What the source, the codecs or the connection say.
 pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut dyn Pace) -> Result<Sent> {
+    run_with(uplink, source, plan, pace, None)
+}
+
+/// The same for a sender that learns what it sends, if there is a `lesson`.
+///
+/// # Errors
+/// As [`run`], and what the learner says.
+pub fn run_with(
+    uplink: &mut Uplink,
+    source: &mut dyn Source,
+    plan: &Plan,
+    pace: &mut dyn Pace,
+    mut lesson: Option<Lesson>,
+) -> Result<Sent> {
     let mut camera = Camera::new(camera::Config {
         scale: plan.scale as usize,
         encode: plan.encode(plan.lr, plan.video_kbps),
@@ -263,6 +282,7 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
     })?;
     let start = Instant::now();
     let mut budget = Budget::new(plan);
+    let mut pairs = PairClock::default();
     let mut sent = Sent::default();
     while let Some(item) = source.next()? {
         let frame = match item {
@@ -304,6 +324,20 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
         sent.frames += 1;
         sent.video_bytes += packet.data.len() as u64;
         budget.video(packet.pts_us, packet.data.len() as u64);
+        if let Some(lesson) = &mut lesson {
+            lesson.video(&packet);
+            if camera.settled() && pairs.due(packet.pts_us) {
+                for purpose in [Purpose::Learn, Purpose::Judge] {
+                    camera.pair(purpose).into_iter().for_each(|pair| lesson.pair(pair));
+                }
+            }
+            while let Some(publication) = lesson.update()? {
+                let bytes = publication.update.len() as u64;
+                budget.model(bytes);
+                sent.model_bytes += bytes;
+                uplink.model(packet.pts_us, publication)?;
+            }
+        }
         uplink.video(packet)?;
         while camera.settled() && budget.allows_patch(start.elapsed()) {
             let Some((pts_us, message)) =
@@ -333,6 +367,7 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
         video_bytes = sent.video_bytes,
         audio_bytes = sent.audio_bytes,
         patches = sent.patches,
+        model_bytes = sent.model_bytes,
         "stream ended"
     );
     Ok(sent)

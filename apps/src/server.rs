@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use hone_model::Arch;
+use hone_model::{Arch, update};
 use hone_trainer::{Publication, State};
 use hone_transport::catalog::Catalog;
 use hone_transport::{Server, Subscription, Track, TrackWriter};
@@ -191,6 +191,21 @@ fn arch_of(catalog: &Catalog, options: &Options) -> Result<Arch> {
     }
 }
 
+/// The network of a sender that learns, which must suit the sizes in its catalog.
+fn arch_of_sender(catalog: &Catalog) -> Result<Arch> {
+    let hone = catalog.hone.as_ref().context("no video of ours in its catalog")?;
+    if hone.update_format != UPDATE_FORMAT {
+        bail!("its model updates are `{}`, this server reads `{UPDATE_FORMAT}`", hone.update_format);
+    }
+    let arch: Arch = hone.arch.parse()?;
+    let (blocks, features) = (arch.blocks, arch.features);
+    let suits = arch_of(catalog, &Options { family: arch.family, blocks, features, ..Options::default() })?;
+    if suits != arch {
+        bail!("its network {arch} does not suit its sizes, {suits} does");
+    }
+    Ok(arch)
+}
+
 /// One stream from its announcement to its end. Gives back what has its name then.
 async fn stream(
     server: &Server,
@@ -204,7 +219,8 @@ async fn stream(
     let name = subscription.name().to_owned();
     let leg = Leg::open(subscription).await?;
     let mut catalog = Catalog::parse(&leg.catalog)?;
-    let arch = arch_of(&catalog, &setup.trainer)?;
+    let learned_there = leg::learned_at_sender(&catalog);
+    let arch = if learned_there { arch_of_sender(&catalog)? } else { arch_of(&catalog, &setup.trainer)? };
     let limits = *setup.limits.read().unwrap_or_else(PoisonError::into_inner);
     let decoder = limits.decoder(&catalog)?;
     let start = catalog.hone.as_ref().map_or(0, |hone| hone.start_unix_us);
@@ -221,28 +237,38 @@ async fn stream(
     let mut model_out = publisher.track(Track::Model)?;
     let mut audio_out = if has_audio { Some(publisher.track(Track::Audio)?) } else { None };
     catalog_out.write(true, 0, catalog.to_json().into())?;
-    tracing::info!(stream = name, %arch, "stream started");
+    tracing::info!(stream = name, %arch, learned_there, "stream started");
 
     let shown = setup.metrics.show(&name);
     let figures = shown.stream.clone();
     let (to_learner, inbox) = mpsc::sync_channel(LEARNER_QUEUE);
     let (publications, published) = channel::channel(PUBLICATIONS_MAX);
-    let mut learner = Learner::with_limits(setup.trainer.trainer(arch)?, decoder)?;
-    if let Some(saved) = setup.models.as_ref().and_then(|models| models.load(&name, arch)) {
-        tracing::info!(stream = name, version = saved.version(), "goes on from its saved model");
-        learner.trainer.resume(&saved)?;
-    }
     let (want, wanted) = latest::channel(!limits.on_demand || video_out.has_subscriber());
     let (ask, patches_asked) = latest::channel(true);
-    let lesson = Lesson {
-        name: name.clone(),
-        shown,
-        models: setup.models.clone(),
-        watch,
-        wanted: wanted.clone(),
-        patches_asked: ask,
+    let learning = if learned_there {
+        drop(inbox);
+        // Its figures are shown for as long as it lasts, and nothing of ours is published.
+        tokio::spawn(async move {
+            publications.closed().await;
+            drop((shown, ask));
+            Ok(())
+        })
+    } else {
+        let mut learner = Learner::with_limits(setup.trainer.trainer(arch)?, decoder)?;
+        if let Some(saved) = setup.models.as_ref().and_then(|models| models.load(&name, arch)) {
+            tracing::info!(stream = name, version = saved.version(), "goes on from its saved model");
+            learner.trainer.resume(&saved)?;
+        }
+        let lesson = Lesson {
+            name: name.clone(),
+            shown,
+            models: setup.models.clone(),
+            watch,
+            wanted: wanted.clone(),
+            patches_asked: ask,
+        };
+        tokio::task::spawn_blocking(move || lesson.learn(learner, &turns, &inbox, &publications))
     };
-    let learning = tokio::task::spawn_blocking(move || lesson.learn(learner, &turns, &inbox, &publications));
     let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
     let relay = async {
         // Taken along, so that reading ends with the relay, and training with it.
@@ -250,6 +276,7 @@ async fn stream(
         let now = Instant::now();
         let (mut picture_rate, mut patch_rate) = (limits.pictures(now), limits.patches(now));
         let mut audio_rate = limits.audio_packets(now);
+        let (mut update_rate, mut version) = (limits.updates(now), 0);
         let mut last_pts_us = 0;
         loop {
             let input = tokio::select! {
@@ -289,6 +316,26 @@ async fn stream(
                         audio.write(message.index == 0, message.pts_us, message.payload.clone())?;
                         figures.audio_bytes.add(message.payload.len() as u64);
                     }
+                    continue;
+                }
+                Input::Model(message) => {
+                    if !update_rate.take(Instant::now()) {
+                        bail!("it sends more than {} model updates a second", limits.updates_per_second_max);
+                    }
+                    let header = update::header(&message.payload).context("a model update of its")?;
+                    if header.arch_id != arch.id() {
+                        bail!("a model update of its is for another network than {arch}");
+                    }
+                    // A sender that was away begins with its newest snapshot: viewers have that.
+                    if header.version <= version {
+                        continue;
+                    }
+                    version = header.version;
+                    figures.version.set(i64::try_from(version).unwrap_or(i64::MAX));
+                    figures.gain_mdb.set((f64::from(header.gain_db) * 1e3).round() as i64);
+                    figures.model_bytes.add(message.payload.len() as u64);
+                    figures.updates.add(1);
+                    model_out.write(message.index == 0, last_pts_us, message.payload.clone())?;
                     continue;
                 }
                 Input::Patch(message) => {

@@ -44,10 +44,20 @@ impl Default for Operation {
     }
 }
 
-/// `hone-sender --config` and `hone-viewer --config`.
+/// `hone-sender --config`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Client {
+pub struct Sender {
+    /// QUIC.
+    pub endpoint: EndpointConfig,
+    /// Network and learning, where the sender learns.
+    pub trainer: server::Options,
+}
+
+/// `hone-viewer --config`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Viewer {
     /// QUIC.
     pub endpoint: EndpointConfig,
 }

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use hone_media::audio;
 use hone_media::encode::Packet;
+use hone_trainer::Publication;
 use hone_transport::catalog::Catalog;
 use hone_transport::{Client, Error, Publisher, Stats, Track, TrackWriter};
 use tokio::runtime::Handle;
@@ -26,9 +27,19 @@ pub enum Link {
 pub struct Uplink {
     name: String,
     catalog: Bytes,
-    has_audio: bool,
+    has: Has,
+    /// The newest snapshot and what followed it, where the sender learns: who comes back must begin with that.
+    model: Vec<(i64, Bytes)>,
     dialer: Option<Dialer>,
     way: Way,
+}
+
+/// What is announced beside video.
+#[derive(Clone, Copy)]
+struct Has {
+    audio: bool,
+    /// Model updates in place of patches.
+    model: bool,
 }
 
 enum Way {
@@ -49,7 +60,9 @@ struct Open {
     /// Media time of the first packet in the group of audio.
     audio_group_us: Option<i64>,
     video: TrackWriter,
-    patches: TrackWriter,
+    /// One of the two.
+    patches: Option<TrackWriter>,
+    model: Option<TrackWriter>,
     _catalog: TrackWriter,
     // Last: readers see the tracks end before the broadcast does.
     _publisher: Publisher,
@@ -62,13 +75,16 @@ const PATCHES_PER_GROUP: u64 = 16;
 const AUDIO_GROUP_US: i64 = 500_000;
 
 impl Open {
-    fn new(client: Client, name: &str, catalog: &Bytes, has_audio: bool) -> Result<Box<Self>, Error> {
-        let tracks = [Track::Catalog, Track::Video, Track::Patches, Track::Audio];
-        let mut publisher = client.publish(name, &tracks[..3 + usize::from(has_audio)])?;
-        let audio = if has_audio { Some(publisher.track(Track::Audio)?) } else { None };
+    fn new(client: Client, name: &str, catalog: &Bytes, has: Has) -> Result<Box<Self>, Error> {
+        let learned = if has.model { Track::Model } else { Track::Patches };
+        let tracks = [Track::Catalog, Track::Video, learned, Track::Audio];
+        let mut publisher = client.publish(name, &tracks[..3 + usize::from(has.audio)])?;
+        let mut open = |track, has: bool| has.then(|| publisher.track(track)).transpose();
+        let (audio, patches) = (open(Track::Audio, has.audio)?, open(Track::Patches, !has.model)?);
+        let model = open(Track::Model, has.model)?;
         let mut first = publisher.track(Track::Catalog)?;
         first.write(true, 0, catalog.clone())?;
-        let (video, patches) = (publisher.track(Track::Video)?, publisher.track(Track::Patches)?);
+        let video = publisher.track(Track::Video)?;
         Ok(Box::new(Self {
             client,
             fresh: true,
@@ -79,6 +95,7 @@ impl Open {
             audio_group_us: None,
             video,
             patches,
+            model,
             _catalog: first,
             _publisher: publisher,
         }))
@@ -110,10 +127,11 @@ impl Uplink {
     /// # Errors
     /// What the connection says.
     pub fn new(client: Client, dialer: Option<Dialer>, name: &str, catalog: &Catalog) -> Result<Self> {
-        let has_audio = catalog.audio_rendition().is_some();
+        let model = catalog.hone.as_ref().is_some_and(|hone| !hone.update_format.is_empty());
+        let has = Has { audio: catalog.audio_rendition().is_some(), model };
         let catalog = catalog.to_json().into();
-        let way = Way::Open(Open::new(client, name, &catalog, has_audio)?);
-        Ok(Self { name: name.to_owned(), catalog, has_audio, dialer, way })
+        let way = Way::Open(Open::new(client, name, &catalog, has)?);
+        Ok(Self { name: name.to_owned(), catalog, has, model: vec![], dialer, way })
     }
 
     /// Whether there is a link now; to be asked before each frame.
@@ -140,7 +158,13 @@ impl Uplink {
             Way::Lost(dialing) if dialing.is_finished() => {
                 let client = Handle::current().block_on(dialing)??;
                 tracing::info!("link found again");
-                self.way = Way::Open(Open::new(client, &self.name, &self.catalog, self.has_audio)?);
+                let mut open = Open::new(client, &self.name, &self.catalog, self.has)?;
+                if let Some(track) = &mut open.model {
+                    for (i, (pts_us, update)) in self.model.iter().enumerate() {
+                        track.write(i == 0, *pts_us, update.clone())?;
+                    }
+                }
+                self.way = Way::Open(open);
                 Ok(Link::Fresh)
             }
             Way::Lost(_) => Ok(Link::Down),
@@ -158,8 +182,8 @@ impl Uplink {
     /// Whether the server asks for patches.
     pub fn patches_asked(&self) -> bool {
         match &self.way {
-            Way::Open(open) => open.patches.is_asked(),
-            Way::Lost(_) => true,
+            Way::Open(open) => open.patches.as_ref().is_some_and(TrackWriter::is_asked),
+            Way::Lost(_) => !self.has.model,
         }
     }
 
@@ -167,8 +191,8 @@ impl Uplink {
     pub fn written(&self) -> u64 {
         match &self.way {
             Way::Open(open) => {
-                let audio = open.audio.as_ref().map_or(0, TrackWriter::bytes_written);
-                audio + open.video.bytes_written() + open.patches.bytes_written()
+                let beside = [&open.audio, &open.patches, &open.model].into_iter().flatten();
+                open.video.bytes_written() + beside.map(TrackWriter::bytes_written).sum::<u64>()
             }
             Way::Lost(_) => 0,
         }
@@ -176,7 +200,7 @@ impl Uplink {
 
     /// Whether audio is announced.
     pub fn has_audio(&self) -> bool {
-        self.has_audio
+        self.has.audio
     }
 
     /// Sends a packet of audio; nothing without a link, or where none is announced.
@@ -208,14 +232,34 @@ impl Uplink {
         Ok(())
     }
 
+    /// Sends a model update, or keeps it for when there is a link again.
+    ///
+    /// # Errors
+    /// If it is too large, or the endpoint is gone.
+    pub fn model(&mut self, pts_us: i64, publication: Publication) -> Result<()> {
+        let update = Bytes::from(publication.update);
+        if publication.snapshot {
+            self.model.clear();
+        }
+        self.model.push((pts_us, update.clone()));
+        if let Way::Open(open) = &mut self.way
+            && let Some(model) = &mut open.model
+        {
+            model.write(publication.snapshot, pts_us, update)?;
+        }
+        Ok(())
+    }
+
     /// Sends a patch; nothing without a link.
     ///
     /// # Errors
     /// If it is too large, or the endpoint is gone.
     pub fn patch(&mut self, pts_us: i64, message: Vec<u8>) -> Result<()> {
-        if let Way::Open(open) = &mut self.way {
+        if let Way::Open(open) = &mut self.way
+            && let Some(patches) = &mut open.patches
+        {
             let new_group = open.patches_written.is_multiple_of(PATCHES_PER_GROUP);
-            open.patches.write(new_group, pts_us, message.into())?;
+            patches.write(new_group, pts_us, message.into())?;
             open.patches_written += 1;
         }
         Ok(())
@@ -225,8 +269,8 @@ impl Uplink {
     pub async fn close(self) {
         match self.way {
             Way::Open(open) => {
-                let Open { client, audio, video, patches, _catalog, _publisher, .. } = *open;
-                drop((audio, video, patches, _catalog, _publisher));
+                let Open { client, audio, video, patches, model, _catalog, _publisher, .. } = *open;
+                drop((audio, video, patches, model, _catalog, _publisher));
                 client.close().await;
             }
             Way::Lost(dialing) => dialing.abort(),

@@ -1,6 +1,7 @@
 //! Links that break: every leg finds its way back, and nothing that was learned is lost.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
 #[path = "common/live.rs"]
 mod live;
 
@@ -45,6 +46,29 @@ async fn a_camera_that_was_cut_off_goes_on_where_it_was() {
     assert!(ended.sent.passed_by > 0, "the outage was too short to be one");
     one_stream(&seen.lock().unwrap());
     assert!(ended.received.version > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_learns_was_cut_off_and_viewers_have_what_it_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("clip.mp4");
+    common::clip(&clip, (256, 144), 250, 25.0);
+    let link = some_milliseconds();
+    let setting = Setting { clip: Some(clip), link, learn_at_sender: true, ..Setting::default() };
+    let rig = Rig::set_up(setting).await;
+    let learned = |seen: &live::Seen| seen.frames.last().is_some_and(|(.., v)| *v > 1);
+    rig.until("learned weights", Duration::from_secs(60), learned).await;
+    let recovery = rig.outage(&rig.up, OUTAGE).await;
+    assert!(recovery < PATIENCE, "{recovery:?}");
+    let before = rig.seen.lock().unwrap().frames.last().map_or(0, |(.., version)| *version);
+    let more = |seen: &live::Seen| seen.frames.last().is_some_and(|(.., v)| *v > before);
+    rig.until("more of what was learned", Duration::from_secs(60), more).await;
+    let seen = rig.seen.clone();
+    let ended = rig.end().await;
+    one_stream(&seen.lock().unwrap());
+    assert!(ended.sent.passed_by > 0, "the outage was too short to be one");
+    assert_eq!(ended.sent.patches, 0);
+    assert!(ended.received.version > before, "it stands at version {before}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

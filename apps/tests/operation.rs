@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{EARLY_VERDICTS, Process};
-use hone_apps::server::{self, Setup, Unwatched};
+use hone_apps::server::{self, Setup, UPDATE_FORMAT, Unwatched};
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
 use hone_transport::config::{Certificate, Trust};
 use hone_transport::{Client, EndpointConfig, Server, Track, hex};
@@ -220,6 +220,13 @@ fn claims(width: u32, height: u32) -> String {
     String::from_utf8(catalog.to_json()).unwrap()
 }
 
+/// The same from a sender that learns this network.
+fn claims_to_learn(width: u32, height: u32, arch: &str) -> String {
+    let mut catalog = Catalog::parse(claims(width, height).as_bytes()).unwrap();
+    catalog.hone = catalog.hone.map(|hone| hone.learned_here(arch, UPDATE_FORMAT));
+    String::from_utf8(catalog.to_json()).unwrap()
+}
+
 /// One access unit with a keyframe of this size.
 fn keyframe(width: u32, height: u32) -> Vec<u8> {
     use hone_media::encode::{Config, Encoder};
@@ -236,14 +243,15 @@ async fn publish(
     shown: impl Fn() -> bool,
 ) -> bool {
     let sender = dial(server).await;
-    let mut publisher = sender.publish(name, &[Track::Catalog, Track::Video, Track::Patches]).unwrap();
+    let beside = if catalog.contains(UPDATE_FORMAT) { Track::Model } else { Track::Patches };
+    let mut publisher = sender.publish(name, &[Track::Catalog, Track::Video, beside]).unwrap();
     let mut catalog_out = publisher.track(Track::Catalog).unwrap();
     let mut video_out = publisher.track(Track::Video).unwrap();
-    let mut patches_out = publisher.track(Track::Patches).unwrap();
+    let mut beside_out = publisher.track(beside).unwrap();
     catalog_out.write(true, 0, catalog.to_owned().into()).unwrap();
     for (i, payload) in video.enumerate() {
         video_out.write(true, i as i64 * 40_000, payload.into()).unwrap();
-        patches_out.write(true, i as i64 * 40_000, vec![i as u8; 50].into()).unwrap();
+        beside_out.write(true, i as i64 * 40_000, vec![i as u8; 50].into()).unwrap();
         // What a server does not read in time is dropped by the sender; this one is to have it all.
         if i % 8 == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -306,6 +314,12 @@ async fn senders_that_lie_or_flood_are_dropped_and_the_others_stay() {
     assert!(
         publish(&server, "garbled", "{\"video\":7}", std::iter::once(small.clone()), shown("garbled")).await
     );
+    // A network that does not suit the sizes, none at all, and one whose updates are garbage.
+    for arch in ["live-1x8-x4", "live", "live-1x8-x2"] {
+        let catalog = claims_to_learn(64, 48, arch);
+        let updates = std::iter::repeat_n(small.clone(), 3);
+        assert!(publish(&server, "teacher", &catalog, updates, shown("teacher")).await, "{arch}");
+    }
     // More pictures than one may send.
     let flood = std::iter::repeat_n(small.clone(), 400);
     assert!(publish(&server, "flood", &claims(64, 48), flood, shown("flood")).await);

@@ -1,7 +1,8 @@
 #!/bin/sh
-# clip.sh PHOTOS.. OUT.mp4: five views of every photo that move for 24 frames each, at 1280x720. As it is; near and
+# clip.sh PHOTOS.. OUT.mp4: six views of every photo that move for 24 frames each, at 1280x720. As it is; near and
 # soft; from between, moved faster, every third with sensor noise; nearing and turning behind another photo that
-# swings in front; receding. The last two move as no motion vector says, which on a thin link decides how it looks.
+# swings in front; receding; in a few flat colours, as drawn. The fourth and fifth move as no motion vector says, which on
+# a thin link decides how it looks.
 set -eu
 for out; do :; done
 i=0; before=
@@ -10,7 +11,7 @@ while [ $# -gt 1 ]; do
   noise=null; [ $((i%3)) = 0 ] && noise=noise=alls=8:allf=t
   soft=null; [ $((i%2)) = 0 ] && soft=gblur=sigma=1.6
   ffmpeg -v error -i "$1" -i "${before:-$1}" -filter_complex "
-    [0]split[p][q];
+    [0]split=3[p][q][r];
     [p]scale=2900:1800:force_original_aspect_ratio=increase:flags=lanczos,split=3[a][b][c];
     [a]scale=iw/2:ih/2:flags=area,loop=23:1:0,crop=1280:720:x='(in_w-1280)/2+n*$dx':y='(in_h-720)/2+n*$dy',setsar=1[a1];
     [b]gblur=sigma=0.9,loop=23:1:0,crop=1280:720:x='in_w/3-640+n*0.5':y='in_h/2-360+n*$dy',setsar=1[b1];
@@ -20,7 +21,8 @@ while [ $# -gt 1 ]; do
     [1]scale=720:520:force_original_aspect_ratio=increase:flags=area,crop=720:520,$soft,loop=23:1:0,format=rgba,rotate=a='0.2*sin(n/5)':c=none:ow=900:oh=720:bilinear=1[o];
     [d0][o]overlay=x='200+180*sin(n/7)':y='120*cos(n/6)',setsar=1[d1];
     [e]zoompan=z='1.5-0.008*on':x='(iw-iw/zoom)/2-on*5*$dx':y='(ih-ih/zoom)/2-on*7*$dy':d=24:s=1472x828:fps=25,crop=1280:720,setsar=1[e1];
-    [a1][b1][c1][d1][e1]concat=n=5,setsar=1,format=yuv420p" -frames:v 120 -r 25 -f rawvideo -
+    [r]scale=1440:810:force_original_aspect_ratio=increase:flags=area,gblur=sigma=2.5,elbg=codebook_length=14:nb_steps=1,scale=iw*2:ih*2:flags=neighbor,median=radius=4,scale=iw/2:ih/2:flags=area,loop=23:1:0,crop=1280:720:x='(in_w-1280)/2+n*2*$dx':y='(in_h-720)/2-n*$dy',setsar=1[f1];
+    [a1][b1][c1][d1][e1][f1]concat=n=6,setsar=1,format=yuv420p" -frames:v 144 -r 25 -f rawvideo -
   before=$1; shift
 done | ffmpeg -v error -y -f rawvideo -s 1280x720 -r 25 -pix_fmt yuv420p -i - -c:v libx264 -preset ultrafast -crf 12 \
   -bf 0 -colorspace bt709 -color_range tv "$out"

@@ -124,10 +124,10 @@ impl Default for Container {
 /// The `hone` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hone {
-    /// Name of the network architecture; empty until a server has chosen one.
+    /// Name of the network architecture; empty until a server has chosen one, or the sender, where it learns.
     #[serde(default)]
     pub arch: String,
-    /// Name and version of the model update format; empty until a server offers a model track.
+    /// Name and version of the model update format; empty until somebody offers a model track.
     #[serde(default)]
     pub update_format: String,
     /// Width of the super-resolved picture, pixels.
@@ -147,6 +147,14 @@ pub struct Colour {
     pub matrix: String,
     /// Range: `limited` or `full`.
     pub range: String,
+}
+
+impl Hone {
+    /// The same from a sender that learns the stream itself: it offers the model track, of networks of this name.
+    #[must_use]
+    pub fn learned_here(self, arch: &str, update_format: &str) -> Self {
+        Self { arch: arch.into(), update_format: update_format.into(), ..self }
+    }
 }
 
 impl Catalog {

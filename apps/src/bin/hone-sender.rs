@@ -11,8 +11,10 @@ use hone_apps::cli;
 use hone_apps::dial::Dialer;
 use hone_apps::ingest;
 use hone_apps::input::{self, Input};
-use hone_apps::sender::{self, AsItComes, GOP_S, Pace, Plan, Rate, RealTime};
-use hone_apps::settings::Client as Settings;
+use hone_apps::placement::Placement;
+use hone_apps::sender::{self, AsItComes, GOP_S, Lesson, Pace, Plan, Rate, RealTime};
+use hone_apps::server::UPDATE_FORMAT;
+use hone_apps::settings::Sender as Settings;
 use hone_apps::sound;
 use hone_apps::uplink::Uplink;
 use hone_media::rtsp::{self, Address};
@@ -45,7 +47,7 @@ struct Cli {
     #[command(flatten)]
     source: input::Options,
     /// A camera's small stream: it is sent as it is, its audio with it, and the one of --input, its main stream, only sampled for training.
-    #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "mask", "lr_height", "uplink_kbps", "video_kbps", "no_patches", "keyframe_interval"])]
+    #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "mask", "lr_height", "uplink_kbps", "video_kbps", "no_patches", "keyframe_interval", "train_at"])]
     sub_stream: Option<Address>,
     /// Shown size over streamed size: 1 to 4, or `auto`: what pays at this rate, tried on some seconds of a file, or on the
     /// first of a camera, which is sent from its second one on. For --sub-stream, `auto` is 2.
@@ -64,6 +66,10 @@ struct Cli {
     /// Send no training patches: full-resolution pictures never leave this machine, and the server learns nothing new.
     #[arg(long)]
     no_patches: bool,
+    /// Where the stream is learned: at the `server`, from patches, or at the `sender`, on this machine, which then sends model
+    /// updates instead; `auto` is the sender where it has CUDA.
+    #[arg(long, value_name = "PLACE", default_value = "auto", value_parser = ["auto", "server", "sender"])]
+    train_at: String,
     /// Seconds between keyframes: a late viewer has to catch up by as much, each keyframe costs as much as many frames.
     #[arg(long, value_name = "SECONDS", default_value_t = GOP_S, value_parser = keyframe_interval)]
     keyframe_interval: f64,
@@ -111,17 +117,35 @@ fn main() -> ExitCode {
         let audio = source.audio().filter(|_| !cli.source.no_audio).cloned();
         let audio_kbps = audio.as_ref().map_or(0.0, |audio| audio.kbps);
         let rate = rate.beside_audio(audio_kbps)?;
+        let trainer = settings.trainer;
+        let placement = match cli.train_at.as_str() {
+            "sender" => Placement::Sender,
+            "auto" if !cli.no_patches && trainer.has_cuda() => Placement::Sender,
+            _ => Placement::Server,
+        };
+        let net = match placement {
+            Placement::Server => SERVERS_NET,
+            Placement::Sender => (trainer.blocks, trainer.features),
+        };
         let plan = |scale| Plan::new(&info, scale, cli.lr_height, rate);
-        let mut plan = cli.scale.choose(SERVERS_NET, plan, || cli.source.looks(source.as_mut(), &stop))?;
+        let mut plan = cli.scale.choose(net, plan, || cli.source.looks(source.as_mut(), &stop))?;
         plan.audio_kbps = audio_kbps;
         plan.keyframe_interval_s = cli.keyframe_interval;
-        if cli.no_patches {
+        if cli.no_patches || placement == Placement::Sender {
             plan = plan.without_patches();
         }
         let client = dialer.connect().await?;
         // A camera's clock runs; a file's starts with its first frame.
         let media_0 = if info.live { opened } else { SystemTime::now() };
-        let catalog = plan.catalog(media_0).with_audio(audio.as_ref().map(sound::rendition));
+        let mut catalog = plan.catalog(media_0).with_audio(audio.as_ref().map(sound::rendition));
+        let lesson = match placement {
+            Placement::Server => None,
+            Placement::Sender => {
+                let arch = trainer.arch(plan.scale as u8)?;
+                catalog.hone = catalog.hone.map(|hone| hone.learned_here(&arch.to_string(), UPDATE_FORMAT));
+                Some(Lesson::start(trainer.trainer(arch)?)?)
+            }
+        };
         let mut uplink = Uplink::new(client, Some(dialer), &cli.name, &catalog)?;
         let audio = audio.as_ref().map(|audio| audio.config.codec_string());
         tracing::info!(stream = cli.name, scale = plan.scale, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, audio, audio_kbps, "sending");
@@ -130,7 +154,7 @@ fn main() -> ExitCode {
                 true => Box::new(AsItComes(stop)),
                 false => Box::new(RealTime::new(stop)),
             };
-            let sent = sender::run(&mut uplink, source.as_mut(), &plan, pace.as_mut());
+            let sent = sender::run_with(&mut uplink, source.as_mut(), &plan, pace.as_mut(), lesson);
             (uplink, sent)
         })
         .await?;

@@ -10,7 +10,7 @@ use clap::Parser;
 use hone_apps::cli::{self, Device};
 use hone_apps::dial::Dialer;
 use hone_apps::screen::Target;
-use hone_apps::settings::Client as Settings;
+use hone_apps::settings::Viewer as Settings;
 use hone_apps::viewer::{self, Files, Log, Monitor, Outputs, Session, Until};
 
 /// Receives a stream and its weights, upscales it and shows it: in a window, into files or a pipe.

@@ -13,6 +13,8 @@ pub(super) enum Message {
     Video(Packet),
     /// A patch of the frame at this media time.
     Patch(i64, Vec<u8>),
+    /// A model update, where the sender learns.
+    Model(Vec<u8>),
 }
 
 struct Item {
@@ -43,7 +45,7 @@ impl Uplink {
     pub(super) fn send(&mut self, message: Message) {
         let (queue, bytes) = match &message {
             Message::Video(packet) => (&mut self.video, packet.data.len()),
-            Message::Patch(_, patch) => (&mut self.patches, patch.len()),
+            Message::Patch(_, message) | Message::Model(message) => (&mut self.patches, message.len()),
         };
         queue.push_back(Item { bits_left: 8.0 * bytes as f64, message });
     }

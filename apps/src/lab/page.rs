@@ -128,6 +128,7 @@ fn section(outcome: &Outcome, body: &mut String) -> Result<()> {
     let figures = [
         ("uplink, video", format!("{:.1} kbit/s", r.uplink_kbps.video)),
         ("uplink, patches", format!("{:.1} kbit/s ({})", r.uplink_kbps.patches, lab.patches)),
+        ("uplink, model updates", format!("{:.1} kbit/s", r.uplink_kbps.model)),
         ("patches' share in the second half", format!("{:.1}%", 100.0 * lab.patch_share_warm)),
         ("downlink, model", format!("{:.1} kbit/s", r.downlink_kbps.model)),
         ("model versions", format!("{} ({} bytes)", r.model.versions, r.model.bytes)),

@@ -128,7 +128,7 @@ pub struct LabReport {
     pub scale: u32,
     /// The ffmpeg that helped, if one did.
     pub ffmpeg: Option<String>,
-    /// Patches' share of the bits sent in the second half of the stream.
+    /// Share of patches, or of updates where the sender learns, in the bits sent in the second half of the stream.
     pub patch_share_warm: f64,
     /// Patches sent.
     pub patches: u64,
@@ -286,6 +286,7 @@ mod tests {
             backends: backends(),
             video_bytes: 18_000,
             patch_bytes: 10_000,
+            uplink_model_bytes: 0,
             model_bytes: 0,
             plain_bytes: 28_000,
             versions: 0,

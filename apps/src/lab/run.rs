@@ -75,7 +75,8 @@ pub fn run(
 
     let totals = stream.totals();
     drop(stream);
-    let (frames, bytes) = (judge.rows.len(), totals.video_bytes + totals.patch_bytes);
+    let (frames, bytes) =
+        (judge.rows.len(), totals.video_bytes + totals.patch_bytes + totals.uplink_model_bytes);
     let mut spent = [None; judge::CONTENDERS];
     spent[HONE] = Some(bytes);
     spent[BICUBIC] = Some(totals.video_bytes);
@@ -138,6 +139,7 @@ fn run_of(input: Option<&Path>, plan: &Plan, arch: Arch, totals: Totals, plain_b
         backends: backends(),
         video_bytes: totals.video_bytes,
         patch_bytes: totals.patch_bytes,
+        uplink_model_bytes: totals.uplink_model_bytes,
         model_bytes: totals.model_bytes,
         plain_bytes,
         versions: totals.versions,

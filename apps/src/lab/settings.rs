@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::trace::Trace;
 use crate::auto_scale::{Looks, Scale};
+use crate::placement::Placement;
 use crate::sender::{Plan, Rate};
 
 /// Parts of a run that can be left out.
@@ -64,6 +65,9 @@ pub struct Settings {
     /// Channels of the network.
     #[arg(long, default_value_t = Self::default().features)]
     pub features: u16,
+    /// Where the trainer sits: at the server, from patches, or at the sender, which sends model updates instead.
+    #[arg(long, value_name = "PLACE", default_value = "server")]
+    pub train_at: Placement,
     /// How fast the trainer is, in media time.
     #[arg(long, value_name = "N", default_value_t = Self::default().steps_per_second)]
     pub steps_per_second: f64,
@@ -101,6 +105,7 @@ impl Default for Settings {
             seed: 1,
             blocks: 4,
             features: 16,
+            train_at: Placement::Server,
             steps_per_second: 20.0,
             batch: 16,
             uplink_delay_ms: 20.0,

@@ -20,6 +20,7 @@ use super::trace::Trace;
 use crate::camera::{self, Camera};
 use crate::learner::Learner;
 use crate::patch::Purpose;
+use crate::placement::{Debt, PairClock, Placement};
 use crate::screen::Screen;
 use crate::sender::{PATCH_SHARE, PATCH_START_S, PATCHES_PER_LEARN, Plan};
 
@@ -54,7 +55,7 @@ pub struct Shown {
     pub version: u64,
     /// From capture to shown, microseconds of media time.
     pub latency_us: i64,
-    /// Bytes of the frame, and of the patches that were cut with it.
+    /// Bytes of the frame, and of the patches or updates that went up beside it.
     pub bytes: (u64, u64),
 }
 
@@ -67,6 +68,8 @@ pub struct Totals {
     pub patches: u64,
     /// Bytes of patches.
     pub patch_bytes: u64,
+    /// Bytes of model updates that went up, where the sender learns.
+    pub uplink_model_bytes: u64,
     /// Bytes of model updates that arrived.
     pub model_bytes: u64,
     /// Versions that were in force.
@@ -86,6 +89,11 @@ enum Due {
 /// One run of a stream.
 pub struct Stream {
     plan: Plan,
+    placement: Placement,
+    pairs: PairClock,
+    debt: Debt,
+    /// Bytes of updates since the last frame.
+    sent_since: u64,
     follows_rate: bool,
     /// Whether the camera knows patches to be asked for, and what the server said last.
     asked: bool,
@@ -141,8 +149,12 @@ impl Stream {
                 patch_quality: camera::PATCH_QUALITY,
                 seed: settings.seed,
             })?,
+            placement: settings.train_at,
+            pairs: PairClock::default(),
+            debt: Debt::default(),
+            sent_since: 0,
             follows_rate,
-            asked: true,
+            asked: settings.train_at == Placement::Server,
             asks: true,
             video_kbps,
             credit_bytes: PATCH_START_S * plan.patch_kbps * 125.0,
@@ -185,16 +197,25 @@ impl Stream {
             true => self.plan.patch_kbps / (self.plan.video_kbps + self.plan.patch_kbps),
             false => 0.0,
         };
-        let kbps = (pictures_kbps * (1.0 - patch_share)).max(VIDEO_KBPS_MIN);
+        let kbps = (pictures_kbps * (1.0 - patch_share) - self.debt.kbps()).max(VIDEO_KBPS_MIN);
         if (kbps / self.video_kbps - 1.0).abs() > RATE_CHANGE {
             self.camera.set_bitrate_kbps(kbps.round() as u32)?;
             self.video_kbps = kbps;
         }
         let packet = self.camera.frame(&frame, false)?;
         let video_bytes = packet.data.len() as u64;
+        if self.placement == Placement::Sender {
+            self.learner.video(&packet.data, packet.pts_us)?;
+            if self.camera.settled() && self.pairs.due(now_us) {
+                for purpose in [Purpose::Learn, Purpose::Judge] {
+                    self.camera.pair(purpose).map_or(Ok(()), |pair| self.learner.pair(pair))?;
+                }
+            }
+        }
         self.uplink.send(Message::Video(packet));
         let since_us = self.last_pts_us.replace(now_us).map_or(0, |last| now_us - last).clamp(0, 1_000_000);
         self.credit_bytes += pictures_kbps * patch_share * 125.0 * since_us as f64 / 1e6;
+        self.debt.repay(since_us);
         let mut patch_bytes = 0;
         while self.asked && self.camera.settled() && self.credit_bytes > 0.0 && !self.uplink.patches_wait() {
             let learn = self.totals.patches.is_multiple_of(PATCHES_PER_LEARN);
@@ -207,7 +228,8 @@ impl Stream {
         }
         self.totals.video_bytes += video_bytes;
         self.totals.patch_bytes += patch_bytes;
-        self.captured.insert(now_us, (frame, (video_bytes, patch_bytes)));
+        let sent_beside = patch_bytes + std::mem::take(&mut self.sent_since);
+        self.captured.insert(now_us, (frame, (video_bytes, sent_beside)));
         let pixels = u64::from(self.plan.hr.0 * self.plan.hr.1);
         ensure!(
             self.captured.len() as u64 <= (PIXELS_WAITING_MAX / pixels).max(2),
@@ -269,17 +291,23 @@ impl Stream {
     fn happen(&mut self, at_us: i64, due: Due, show: &mut dyn FnMut(Shown) -> Result<()>) -> Result<()> {
         match due {
             Due::Sent(Message::Video(packet)) => {
-                self.learner.video(&packet.data, packet.pts_us)?;
-                let asks = self.learner.asks_for_patches();
-                if asks != self.asks {
-                    self.asks = asks;
-                    self.at(at_us + self.uplink_us, Due::Ask(asks));
+                if self.placement == Placement::Server {
+                    self.learner.video(&packet.data, packet.pts_us)?;
+                    let asks = self.learner.asks_for_patches();
+                    if asks != self.asks {
+                        self.asks = asks;
+                        self.at(at_us + self.uplink_us, Due::Ask(asks));
+                    }
                 }
                 self.at(at_us + self.downlink_us, Due::Packet(packet));
                 Ok(())
             }
             Due::Sent(Message::Patch(pts_us, message)) => {
                 self.learner.patch(pts_us, message)?;
+                Ok(())
+            }
+            Due::Sent(Message::Model(update)) => {
+                self.send_down(at_us, update);
                 Ok(())
             }
             Due::Ask(asks) => {
@@ -304,11 +332,23 @@ impl Stream {
 
     fn step(&mut self, now_us: i64) -> Result<()> {
         if let Event::Published(publication) = self.learner.trainer.step()? {
-            let takes_us = (publication.update.len() as f64 * 8e3 / self.model_link_kbps) as i64;
-            self.model_link_free_us = self.model_link_free_us.max(now_us) + takes_us;
-            self.at(self.model_link_free_us + self.downlink_us, Due::Update(publication.update));
+            let update = publication.update;
+            if self.placement == Placement::Sender {
+                self.totals.uplink_model_bytes += update.len() as u64;
+                self.sent_since += update.len() as u64;
+                self.debt.add(update.len());
+                self.uplink.send(Message::Model(update));
+            } else {
+                self.send_down(now_us, update);
+            }
         }
         Ok(())
+    }
+
+    fn send_down(&mut self, now_us: i64, update: Vec<u8>) {
+        let takes_us = (update.len() as f64 * 8e3 / self.model_link_kbps) as i64;
+        self.model_link_free_us = self.model_link_free_us.max(now_us) + takes_us;
+        self.at(self.model_link_free_us + self.downlink_us, Due::Update(update));
     }
 
     fn show(&mut self, now_us: i64, decoded: Frame) -> Result<Shown> {

@@ -21,7 +21,7 @@ pub(super) fn print(report: &LabReport, out: &mut dyn Write) -> Result<()> {
         r.hr[1],
         report.scale,
         r.uplink_kbps.video,
-        r.uplink_kbps.patches,
+        r.uplink_kbps.patches + r.uplink_kbps.model,
         r.frames,
         r.training_steps,
         r.model.versions,
@@ -85,7 +85,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Means over clips per rate against each opponent, then the best scale per clip and rate.
+/// Means over clips per rate against each opponent, then the map: the best scale per clip and rate.
 pub(super) fn sweep(finished: &[(&Cell, &Value)]) -> String {
     let rows: Vec<Row> = finished.iter().filter_map(|(cell, report)| Row::new(cell, report)).collect();
     let mut text = String::from("| options | scale | kbit/s | clips | Hone, dB |");
@@ -112,29 +112,42 @@ pub(super) fn sweep(finished: &[(&Cell, &Value)]) -> String {
     }
     text.push_str("\nLeads are means over clips of PSNR-Y, dB; behind the slash the worst clip. Opponents that overspent are left out: \
                    a dash, or in brackets how many clips are counted.\n\n");
-    text.push_str(
-        "| clip | kbit/s | best scale | options | Hone, dB | over plain openh264 | over plain x264 |\n",
-    );
-    text.push_str("|---|---|---|---|---|---|---|\n");
+    text.push_str(&map(&rows));
+    text
+}
+
+/// For each clip and rate, what each scale comes to, and what the best one has over each opponent.
+fn map(rows: &[Row]) -> String {
     let mut best: BTreeMap<(String, u64), &Row> = BTreeMap::new();
-    for row in &rows {
+    for row in rows {
         let held = best.entry((row.cell.clip(), row.cell.kbps().to_bits())).or_insert(row);
         if row.hone_db > held.hone_db {
             *held = row;
         }
     }
-    for ((clip, kbps), row) in best {
-        let lead = |lead: Option<f64>| lead.map_or("-".into(), |lead| format!("{lead:+.2}"));
-        let _ = writeln!(
-            text,
-            "| {clip} | {} | {} | {} | {:.2} | {} | {} |",
-            f64::from_bits(kbps),
-            row.scale,
-            row.cell.option,
-            row.hone_db,
-            lead(row.leads[2]),
-            lead(row.leads[3])
-        );
+    let mut text = String::from("| clip | kbit/s | options | scale 1 | 2 | 3 | 4 | best |");
+    for (_, name) in OPPONENTS {
+        let _ = write!(text, " over {name} |");
+    }
+    text.push('\n');
+    text.push_str(&"|---".repeat(8 + OPPONENTS.len()));
+    text.push_str("|\n");
+    for ((clip, kbps), best) in best {
+        let cell = best.cell;
+        let _ = write!(text, "| {clip} | {} | {} |", f64::from_bits(kbps), cell.option);
+        for scale in 1..=4 {
+            let at = rows.iter().filter(|row| {
+                (row.scale, row.cell.clip(), row.cell.kbps(), &row.cell.option)
+                    == (scale, cell.clip(), cell.kbps(), &cell.option)
+            });
+            let most = at.map(|row| row.hone_db).reduce(f64::max);
+            let _ = write!(text, " {} |", most.map_or("-".into(), |db| format!("{db:.2}")));
+        }
+        let _ = write!(text, " {} |", best.scale);
+        for lead in best.leads {
+            let _ = write!(text, " {} |", lead.map_or("-".into(), |lead| format!("{lead:+.2}")));
+        }
+        text.push('\n');
     }
     text
 }

@@ -7,6 +7,7 @@ use hone_transport::link_rate::{LinkRate, Sample};
 use hone_transport::pacer::{self, Pacer};
 
 use super::Plan;
+use crate::placement::Debt;
 
 /// Seconds' worth of patches that may go out at once in the beginning, when each is worth most.
 pub(crate) const START_S: f64 = 2.0;
@@ -14,6 +15,8 @@ pub(crate) const START_S: f64 = 2.0;
 const CREDIT_MAX_S: f64 = 20.0;
 /// Patches leave at most so many times faster than their share: a large one must not crowd the video out.
 const BURST: f64 = 4.0;
+/// Model updates leave the video at least this share.
+const VIDEO_SHARE_MIN: f64 = 0.5;
 /// The encoder is told of a change from this share on.
 const CHANGE_MIN: f64 = 0.03;
 
@@ -26,6 +29,8 @@ pub(crate) struct Budget {
     /// and while the server asks for them.
     patch_share_asked: f64,
     pacer: Pacer,
+    /// What model updates took, where the sender learns.
+    debt: Debt,
     /// What the encoder aims at, kbit/s.
     video_kbps: f64,
     /// Bytes of patches that media time has earned: so a slowed clock sends no more of them.
@@ -45,6 +50,7 @@ impl Budget {
             patch_share,
             patch_share_asked: patch_share,
             pacer: Pacer::new(Duration::ZERO, pacer::Config::default()),
+            debt: Debt::default(),
             video_kbps: plan.video_kbps,
             credit_bytes: START_S * plan.patch_kbps * 125.0,
             last_pts_us: None,
@@ -104,13 +110,15 @@ impl Budget {
 
     /// What the encoder is to aim at from now on, kbit/s, if that has changed.
     pub(crate) fn new_video_kbps(&mut self) -> Option<u32> {
-        let kbps = self.pictures_kbps() * (1.0 - self.patch_share);
+        let pictures = self.pictures_kbps() * (1.0 - self.patch_share);
+        let kbps = (pictures - self.debt.kbps()).max(pictures * VIDEO_SHARE_MIN);
         if (kbps / self.video_kbps - 1.0).abs() < CHANGE_MIN {
             return None;
         }
-        match kbps < self.video_kbps {
+        // Updates are paid for every few seconds: no news.
+        match kbps < self.video_kbps && self.debt.kbps() == 0.0 {
             true => tracing::info!(kbps = kbps.round(), "the video gives way"),
-            false => tracing::debug!(kbps = kbps.round(), "the video grows"),
+            false => tracing::debug!(kbps = kbps.round(), "the video follows"),
         }
         self.video_kbps = kbps;
         Some((kbps.round() as u32).max(1))
@@ -121,13 +129,21 @@ impl Budget {
         self.pacer.spend_on_video(bytes);
         let since_us = self.last_pts_us.replace(pts_us).map_or(0, |last| pts_us.saturating_sub(last));
         let second = self.patch_bytes_per_s();
-        self.credit_bytes += second * since_us.clamp(0, 1_000_000) as f64 / 1e6;
+        let since_us = since_us.clamp(0, 1_000_000);
+        self.debt.repay(since_us);
+        self.credit_bytes += second * since_us as f64 / 1e6;
         self.credit_bytes = self.credit_bytes.min(CREDIT_MAX_S * second);
     }
 
     /// Books a packet of audio.
     pub(crate) fn audio(&mut self, bytes: u64) {
         self.pacer.spend_on_video(bytes);
+    }
+
+    /// Books a model update.
+    pub(crate) fn model(&mut self, bytes: u64) {
+        self.pacer.spend(bytes);
+        self.debt.add(bytes as usize);
     }
 
     /// Whether a patch may go now.

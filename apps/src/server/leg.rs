@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// A sender that was cut off is waited for so long. Its viewers stay, and what was learned does.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// How long audio may take to end after the video.
-const LAST_AUDIO: Duration = Duration::from_secs(1);
+/// How long audio and model updates may take to end after the video.
+const LAST_BESIDE: Duration = Duration::from_secs(1);
 
 /// What a sender sends.
 pub enum Input {
@@ -24,6 +24,8 @@ pub enum Input {
     Audio(Message),
     /// A training patch.
     Patch(Message),
+    /// A model update, from a sender that learns.
+    Model(Message),
 }
 
 /// One stream, over one connection of its sender after the other. It is the same stream as long as its catalog is the
@@ -32,11 +34,19 @@ pub struct Leg {
     subscription: Subscription,
     /// As it came.
     pub catalog: Bytes,
-    has_audio: bool,
+    has: Has,
     /// None while nobody wants the stream: then the sender codes nothing.
     tracks: Option<Tracks>,
     /// Of the newest access unit. What a sender still keeps of before a pause was handed on before it.
     last_us: Option<i64>,
+}
+
+/// What a sender sends beside video.
+#[derive(Clone, Copy)]
+struct Has {
+    audio: bool,
+    /// Model updates in place of patches.
+    model: bool,
 }
 
 struct Tracks {
@@ -47,14 +57,23 @@ struct Tracks {
     patches: Option<TrackReader>,
     /// Whether the sender is asked for them.
     patches_asked: bool,
+    /// From a sender that learns.
+    model: Option<TrackReader>,
 }
 
 impl Tracks {
-    async fn open(subscription: &Subscription, has_audio: bool) -> Result<Self, Error> {
-        let open = |track| subscription.track(track, Delivery::All);
-        let video = open(Track::Video).await?;
-        let audio = if has_audio { Some(open(Track::Audio).await?) } else { None };
-        Ok(Self { video, audio, patches: Some(open(Track::Patches).await?), patches_asked: true })
+    async fn open(subscription: &Subscription, has: Has) -> Result<Self, Error> {
+        let open = async |track, has: bool| match has {
+            true => subscription.track(track, Delivery::All).await.map(Some),
+            false => Ok(None),
+        };
+        Ok(Self {
+            video: subscription.track(Track::Video, Delivery::All).await?,
+            audio: open(Track::Audio, has.audio).await?,
+            patches: open(Track::Patches, !has.model).await?,
+            patches_asked: true,
+            model: open(Track::Model, has.model).await?,
+        })
     }
 }
 
@@ -66,9 +85,10 @@ impl Leg {
     pub async fn open(subscription: Subscription) -> Result<Self> {
         let mut catalog = subscription.track(Track::Catalog, Delivery::All).await?;
         let catalog = catalog.next().await?.context("it ended without a catalog")?.payload;
-        let has_audio = Catalog::parse(&catalog)?.audio_rendition().is_some();
-        let tracks = Some(Tracks::open(&subscription, has_audio).await?);
-        Ok(Self { subscription, catalog, has_audio, tracks, last_us: None })
+        let parsed = Catalog::parse(&catalog)?;
+        let has = Has { audio: parsed.audio_rendition().is_some(), model: learned_at_sender(&parsed) };
+        let tracks = Some(Tracks::open(&subscription, has).await?);
+        Ok(Self { subscription, catalog, has, tracks, last_us: None })
     }
 
     /// Hands all messages to `to` until the stream ends or nobody takes them any more; none while it is not `wanted`.
@@ -139,7 +159,7 @@ impl Leg {
             }
             let tracks = match &mut self.tracks {
                 Some(tracks) => tracks,
-                none => none.insert(Tracks::open(&self.subscription, self.has_audio).await?),
+                none => none.insert(Tracks::open(&self.subscription, self.has).await?),
             };
             if resumed {
                 tracing::info!(stream, "somebody watches");
@@ -158,7 +178,7 @@ impl Leg {
                     () = to.closed() => return Ok(()),
                 };
                 let Some(input) = message else {
-                    tracks.hand_on_last_audio(to).await;
+                    tracks.hand_on_last(to).await;
                     return Ok(());
                 };
                 if let Input::Video(message) = &input {
@@ -207,6 +227,14 @@ impl Tracks {
                     }
                     Err(error) => return Err(error),
                 },
+                message = next(&mut self.model) => match message {
+                    Ok(Some(message)) => return Ok(Some(Input::Model(message))),
+                    Ok(None) => self.model = None,
+                    Err(Error::Lagged { .. }) => {
+                        self.model = Some(subscription.track(Track::Model, Delivery::All).await?);
+                    }
+                    Err(error) => return Err(error),
+                },
                 message = next(&mut self.patches) => match message {
                     Ok(Some(message)) => return Ok(Some(Input::Patch(message))),
                     Ok(None) => self.patches = None,
@@ -227,19 +255,26 @@ impl Tracks {
     }
 
     /// What was sent beside the last picture, and is on its way.
-    async fn hand_on_last_audio(&mut self, to: &Sender<Input>) {
-        let Some(audio) = &mut self.audio else { return };
-        let last = async {
-            while let Ok(Some(message)) = audio.next().await {
-                if to.send(Input::Audio(message)).await.is_err() {
+    async fn hand_on_last(&mut self, to: &Sender<Input>) {
+        let rest = async |reader: &mut Option<TrackReader>, input: fn(Message) -> Input| {
+            let Some(reader) = reader else { return };
+            while let Ok(Some(message)) = reader.next().await {
+                if to.send(input(message)).await.is_err() {
                     break;
                 }
             }
         };
-        if tokio::time::timeout(LAST_AUDIO, last).await.is_err() {
-            tracing::debug!("the audio did not end with the video");
+        let last =
+            async { tokio::join!(rest(&mut self.audio, Input::Audio), rest(&mut self.model, Input::Model)) };
+        if tokio::time::timeout(LAST_BESIDE, last).await.is_err() {
+            tracing::debug!("the other tracks did not end with the video");
         }
     }
+}
+
+/// Whether the sender learns the stream itself: then it has named its network and the updates that it sends.
+pub(super) fn learned_at_sender(catalog: &Catalog) -> bool {
+    catalog.hone.as_ref().is_some_and(|hone| !hone.update_format.is_empty())
 }
 
 /// The next message of a track that may not be there: then never.

@@ -75,8 +75,8 @@ impl Lesson {
                             tracing::warn!(stream, %error, "training patch refused");
                         }
                     }
-                    // Nothing is learned from it: the relay keeps it to itself.
-                    Ok(Input::Audio(_)) => {}
+                    // Nothing is learned from them: the relay keeps them to itself.
+                    Ok(Input::Audio(_) | Input::Model(_)) => {}
                     Err(true) => {
                         saver.save(&learner.trainer);
                         return Ok(());

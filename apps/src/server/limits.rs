@@ -19,6 +19,8 @@ pub struct Limits {
     pub audio_packets_per_second_max: u32,
     /// Most patches a second; more are left out.
     pub patches_per_second_max: u32,
+    /// Most model updates a second of a sender that learns; a stream that sends more is dropped.
+    pub updates_per_second_max: u32,
     /// Whether a stream that nobody watches is asked for nothing, and learns nothing. Its sender then codes nothing.
     pub on_demand: bool,
 }
@@ -30,6 +32,7 @@ impl Default for Limits {
             pictures_per_second_max: 120,
             audio_packets_per_second_max: 500,
             patches_per_second_max: 120,
+            updates_per_second_max: 20,
             on_demand: false,
         }
     }
@@ -64,6 +67,11 @@ impl Limits {
     /// Counts packets of audio from now on.
     pub fn audio_packets(&self, now: Instant) -> Rate {
         Rate::new(self.audio_packets_per_second_max, now)
+    }
+
+    /// Counts model updates from now on.
+    pub fn updates(&self, now: Instant) -> Rate {
+        Rate::new(self.updates_per_second_max, now)
     }
 
     /// Counts patches from now on.

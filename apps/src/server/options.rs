@@ -94,6 +94,11 @@ impl Options {
         Ok(CudaTrainer::new(&device(self.device)?, weights, hone_kernels::Options::default())?)
     }
 
+    /// Whether CUDA trains.
+    pub fn has_cuda(&self) -> bool {
+        self.backend != Backend::Cpu && device(self.device).is_ok()
+    }
+
     /// Why the CPU trains although CUDA is preferred, if that is so.
     pub fn why_not_cuda(&self) -> Option<Unavailable> {
         match self.backend {

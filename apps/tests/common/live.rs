@@ -3,18 +3,19 @@
 #![allow(dead_code, reason = "each user takes its own part")]
 #![allow(clippy::unwrap_used, reason = "tests and benchmarks fail by panicking")]
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use hone_apps::dial::Dialer;
 use hone_apps::screen::Screen;
-use hone_apps::sender::{self, Plan, Rate, Sent};
+use hone_apps::sender::{self, Lesson, Plan, Rate, Sent};
 use hone_apps::server::limits::Limits;
-use hone_apps::server::{self, Options, Setup, Unwatched};
+use hone_apps::server::{self, Options, Setup, UPDATE_FORMAT, Unwatched};
 use hone_apps::uplink::Uplink;
 use hone_apps::viewer::{self, Monitor, Received, Session, Shown, Sink, Stream, Until};
-use hone_media::source::{Pattern, Source};
+use hone_media::source::{Looped, Mp4Source, Pattern, Source};
 use hone_runtime::Preference;
 use hone_transport::config::{Certificate, Trust};
 use hone_transport::link::{self, Link};
@@ -49,6 +50,8 @@ impl Sink for Watch {
 pub struct Setting {
     /// Columns and rows of the test pattern.
     pub hr: (u32, u32),
+    /// Or a clip, over and over.
+    pub clip: Option<PathBuf>,
     /// Frames a second of media.
     pub fps: f64,
     /// The uplink.
@@ -59,17 +62,21 @@ pub struct Setting {
     pub limits: Limits,
     /// How many times faster than life the camera runs.
     pub times: f64,
+    /// Whether the sender learns, not the server.
+    pub learn_at_sender: bool,
 }
 
 impl Default for Setting {
     fn default() -> Self {
         Self {
             hr: (320, 192),
+            clip: None,
             fps: 30.0,
             kbps: 300.0,
             link: link::Config::default(),
             limits: Limits::default(),
             times: 1.0,
+            learn_at_sender: false,
         }
     }
 }
@@ -115,7 +122,7 @@ impl Rig {
     }
 
     pub async fn set_up(setting: Setting) -> Self {
-        let Setting { hr, fps, kbps, link, limits, times } = setting;
+        let Setting { hr, clip, fps, kbps, link, limits, times, learn_at_sender } = setting;
         let mut endpoint = EndpointConfig {
             bind: ([127, 0, 0, 1], 0).into(),
             certificate: Certificate::Dev,
@@ -130,13 +137,21 @@ impl Rig {
         let down = link::Config { seed: link.seed + 1, ..link };
         let down = Link::start(server.local_addr(), down).await.unwrap();
         let (stop, stop_sending) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let trainer = Options { backend: server::Backend::Cpu, ..Options::default() };
+        // Of no base model, and soon content with itself.
+        let learn = hone_trainer::Config {
+            batch: 4,
+            pause_after: 1000,
+            held_out_min: 2,
+            evaluate_every_steps: 10,
+            publish_gain_db: 0.01,
+            publish_certainty: 0.0,
+            ..trainer.learn
+        };
+        let senders = Options { blocks: 1, features: 8, learn, ..trainer };
         let serving = tokio::spawn(server::run(
             Arc::new(server),
-            Setup {
-                trainer: Options { backend: server::Backend::Cpu, ..Options::default() },
-                limits: Arc::new(RwLock::new(limits)),
-                ..Setup::default()
-            },
+            Setup { trainer, limits: Arc::new(RwLock::new(limits)), ..Setup::default() },
             Arc::new(Unwatched),
             stop.clone(),
         ));
@@ -146,12 +161,23 @@ impl Rig {
         let sending = tokio::task::spawn_blocking({
             let stop = stop_sending.clone();
             move || {
-                let mut source = Pattern::new(hr.0, hr.1, fps, Box::new(|| 0)).unwrap();
-                let plan = Plan::new(source.info(), 2, None, Rate::Total(kbps)).unwrap();
-                let mut uplink =
-                    Uplink::new(first, Some(dialer), "cam", &plan.catalog(std::time::SystemTime::now()))?;
-                let sent =
-                    sender::run(&mut uplink, &mut source, &plan, &mut Pace { times, start: None, stop });
+                let mut source: Box<dyn Source> = match clip {
+                    Some(clip) => Box::new(Looped::new(move || Mp4Source::open(&clip), i64::MAX / 4)?),
+                    None => Box::new(Pattern::new(hr.0, hr.1, fps, Box::new(|| 0))?),
+                };
+                let mut plan = Plan::new(source.info(), 2, None, Rate::Total(kbps)).unwrap();
+                let mut catalog = plan.catalog(std::time::SystemTime::now());
+                let mut lesson = None;
+                if learn_at_sender {
+                    let arch = senders.arch(2)?;
+                    plan = plan.without_patches();
+                    catalog.hone =
+                        catalog.hone.map(|hone| hone.learned_here(&arch.to_string(), UPDATE_FORMAT));
+                    lesson = Some(Lesson::start(senders.trainer(arch)?)?);
+                }
+                let mut uplink = Uplink::new(first, Some(dialer), "cam", &catalog)?;
+                let mut pace = Pace { times, start: None, stop };
+                let sent = sender::run_with(&mut uplink, source.as_mut(), &plan, &mut pace, lesson);
                 tokio::runtime::Handle::current().block_on(uplink.close());
                 sent
             }
