@@ -150,6 +150,25 @@ fn patches_that_teach_nothing_leave_their_bits_to_the_video() {
 }
 
 #[test]
+fn a_sender_that_learns_pays_for_its_updates_and_sends_no_patches() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    clip(&folder.join("clip.mp4"), (256, 144), 50, |index| common::picture(256, 144, index / 10, 0));
+    let arguments = ["--input", "clip.mp4", "--total-kbps", "600", "--seconds", "12", "--train-at", "sender"];
+    let without = ["--without", "openh264,x264,ssimulacra2,vmaf"];
+    let report = parse(&report(folder, &[&arguments[..], &without].concat(), &[]));
+    let [video, patches, model] =
+        ["video", "patches", "model"].map(|part| number(&report, &format!("/uplink_kbps/{part}")));
+    assert_eq!(patches, 0.0);
+    assert!(model > 1.0 && model == number(&report, "/downlink_kbps/model"), "{model}");
+    let hone = block(&report, "hone");
+    let total = number(hone, "/total_kbps");
+    assert!((total - video - model).abs() < 1e-6 && total < 1.1 * 600.0, "{video} + {model} of {total}");
+    let lead = block(&report, "bicubic");
+    assert!(number(lead, "/lead/last_quarter_db") > 0.1, "{lead:#}");
+}
+
+#[test]
 fn a_trace_is_followed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

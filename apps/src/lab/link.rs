@@ -109,6 +109,7 @@ mod tests {
                 let name = match message {
                     Message::Video(packet) => format!("v{}", packet.pts_us),
                     Message::Patch(pts_us, _) => format!("p{pts_us}"),
+                    Message::Model(update) => format!("m{}", update.len()),
                 };
                 seen.push((at_us, name));
             });

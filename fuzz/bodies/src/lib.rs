@@ -92,7 +92,8 @@ pub fn settings(data: &[u8]) {
         let _ = server.trainer.arch(2);
     }
     // Any error is fine, a panic is not.
-    let _ = toml::from_str::<settings::Client>(text).map(|client| client.endpoint.validate());
+    let _ = toml::from_str::<settings::Sender>(text).map(|sender| sender.endpoint.validate());
+    let _ = toml::from_str::<settings::Viewer>(text).map(|viewer| viewer.endpoint.validate());
 }
 
 /// Most access units that are decoded, and pixels in each: a fuzzer wants many runs a second.

@@ -149,7 +149,7 @@ enum Order {
         max_age: Duration,
         joined: bool,
         /// A group that came while the subscription was changed.
-        ahead: Option<group::Consumer>,
+        ahead: Option<Box<group::Consumer>>,
     },
     All {
         groups: track::Subscriber,
@@ -244,7 +244,7 @@ impl Order {
                 if ahead.is_none()
                     && let Poll::Ready(Ok(group)) = pin!(groups.next_group()).poll(&mut context)
                 {
-                    *ahead = group;
+                    *ahead = group.map(Box::new);
                 }
             }
             Order::All { groups, next, waiting, .. } => {
@@ -263,7 +263,7 @@ impl Order {
         match self {
             Order::Latest { groups, max_age, joined, ahead } => {
                 if let Some(group) = ahead.take() {
-                    return Ok(Some(group));
+                    return Ok(Some(*group));
                 }
                 let group = groups.next_group().await.map_err(|e| ended(&e))?;
                 if group.is_some() && !*joined {
