@@ -16,7 +16,25 @@ pub enum Placement {
 
 /// A sender that learns takes a pair to learn from and one to judge by every so often, microseconds of media time: they
 /// cost nothing on the wire.
-const PAIRS_EVERY_US: i64 = 250_000;
+const PAIRS_EVERY_US: i64 = 100_000;
+/// Pairs that it judges by at least: four seconds of them make a surer verdict than the few that a server has.
+const HELD_OUT_MIN: usize = 40;
+/// A version must gain so much there, dB: its bits are the video's, some ten kilobytes at a time.
+const PUBLISH_GAIN_DB: f64 = 0.1;
+
+impl Placement {
+    /// How to learn there.
+    pub fn learn(self, config: hone_trainer::Config) -> hone_trainer::Config {
+        match self {
+            Self::Server => config,
+            Self::Sender => hone_trainer::Config {
+                held_out_max: config.held_out_max.max(HELD_OUT_MIN),
+                publish_gain_db: config.publish_gain_db.max(PUBLISH_GAIN_DB),
+                ..config
+            },
+        }
+    }
+}
 
 /// When pairs are due.
 #[derive(Debug, Default)]
@@ -66,10 +84,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_come_four_times_a_second() {
-        let mut clock = PairClock::default();
-        let due = (0..60).filter(|frame| clock.due(frame * 33_333)).count();
-        assert_eq!(due, 8);
+    fn pairs_come_ten_times_a_second_at_most() {
+        let count = |step_us: i64| {
+            let mut clock = PairClock::default();
+            (0..2_000_000 / step_us).filter(|frame| clock.due(frame * step_us)).count()
+        };
+        assert_eq!((count(20_000), count(200_000)), (20, 10));
     }
 
     #[test]

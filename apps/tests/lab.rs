@@ -160,7 +160,9 @@ fn a_sender_that_learns_pays_for_its_updates_and_sends_no_patches() {
     let [video, patches, model] =
         ["video", "patches", "model"].map(|part| number(&report, &format!("/uplink_kbps/{part}")));
     assert_eq!(patches, 0.0);
-    assert!(model > 1.0 && model == number(&report, "/downlink_kbps/model"), "{model}");
+    // The last one may still be under way.
+    let down = number(&report, "/downlink_kbps/model");
+    assert!(down > 1.0 && down <= model, "{model} up, {down} down");
     let hone = block(&report, "hone");
     let total = number(hone, "/total_kbps");
     assert!((total - video - model).abs() < 1e-6 && total < 1.1 * 600.0, "{video} + {model} of {total}");

@@ -117,12 +117,13 @@ fn main() -> ExitCode {
         let audio = source.audio().filter(|_| !cli.source.no_audio).cloned();
         let audio_kbps = audio.as_ref().map_or(0.0, |audio| audio.kbps);
         let rate = rate.beside_audio(audio_kbps)?;
-        let trainer = settings.trainer;
+        let mut trainer = settings.trainer;
         let placement = match cli.train_at.as_str() {
             "sender" => Placement::Sender,
             "auto" if !cli.no_patches && trainer.has_cuda() => Placement::Sender,
             _ => Placement::Server,
         };
+        trainer.learn = placement.learn(trainer.learn);
         let net = match placement {
             Placement::Server => SERVERS_NET,
             Placement::Sender => (trainer.blocks, trainer.features),

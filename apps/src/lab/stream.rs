@@ -133,6 +133,7 @@ impl Stream {
             batch: settings.batch,
             ..hone_trainer::Config::default()
         };
+        let config = settings.train_at.learn(config);
         let origin = Origin::best(arch, settings.seed);
         let version_0 = Published::origin(arch, origin);
         let trainer = Trainer::new(Box::new(CpuTrainer::new(version_0.weights())), origin, config)?;
