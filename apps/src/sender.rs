@@ -266,13 +266,13 @@ pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut
 /// The same for a sender that learns what it sends, if there is a `lesson`.
 ///
 /// # Errors
-/// As [`run`], and what the learner says.
+/// As [`run`].
 pub fn run_with(
     uplink: &mut Uplink,
     source: &mut dyn Source,
     plan: &Plan,
     pace: &mut dyn Pace,
-    mut lesson: Option<Lesson>,
+    lesson: Option<Lesson>,
 ) -> Result<Sent> {
     let mut camera = Camera::new(camera::Config {
         scale: plan.scale as usize,
@@ -324,14 +324,14 @@ pub fn run_with(
         sent.frames += 1;
         sent.video_bytes += packet.data.len() as u64;
         budget.video(packet.pts_us, packet.data.len() as u64);
-        if let Some(lesson) = &mut lesson {
+        if let Some(lesson) = &lesson {
             lesson.video(&packet);
             if camera.settled() && pairs.due(packet.pts_us) {
                 for purpose in [Purpose::Learn, Purpose::Judge] {
                     camera.pair(purpose).into_iter().for_each(|pair| lesson.pair(pair));
                 }
             }
-            while let Some(publication) = lesson.update()? {
+            while let Some(publication) = lesson.update() {
                 let bytes = publication.update.len() as u64;
                 budget.model(bytes);
                 sent.model_bytes += bytes;

@@ -1,10 +1,10 @@
 //! Learning where the camera is: a thread that takes the stream and pairs, and gives model updates.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use hone_media::encode::Packet;
 use hone_trainer::{Event, Pair, Publication, Trainer};
 
@@ -26,7 +26,7 @@ enum Input {
 pub struct Lesson {
     to: Option<SyncSender<Input>>,
     updates: Receiver<Publication>,
-    thread: Option<JoinHandle<Result<()>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Lesson {
@@ -55,25 +55,14 @@ impl Lesson {
     }
 
     fn give(&self, input: Input) {
-        if let Some(Err(TrySendError::Full(_))) = self.to.as_ref().map(|to| to.try_send(input)) {
+        if self.to.as_ref().is_some_and(|to| to.try_send(input).is_err()) {
             tracing::debug!("the learner is behind, a message is dropped");
         }
     }
 
     /// An update for the viewers, if there is one.
-    ///
-    /// # Errors
-    /// Why it has ended.
-    pub(super) fn update(&mut self) -> Result<Option<Publication>> {
-        match self.updates.try_recv() {
-            Ok(publication) => Ok(Some(publication)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => match self.thread.take().map(JoinHandle::join) {
-                Some(Ok(ended)) => ended.map(|()| None),
-                Some(Err(_)) => Err(anyhow!("the learner failed")),
-                None => Ok(None),
-            },
-        }
+    pub(super) fn update(&self) -> Option<Publication> {
+        self.updates.try_recv().ok()
     }
 }
 
@@ -88,7 +77,7 @@ impl Drop for Lesson {
     }
 }
 
-fn learn(mut learner: Learner, inbox: &Receiver<Input>, publish: &SyncSender<Publication>) -> Result<()> {
+fn learn(mut learner: Learner, inbox: &Receiver<Input>, publish: &SyncSender<Publication>) {
     tracing::info!(backend = learner.trainer.backend(), "the sender learns");
     let mut idle = true;
     loop {
@@ -106,21 +95,28 @@ fn learn(mut learner: Learner, inbox: &Receiver<Input>, publish: &SyncSender<Pub
                 }
                 Ok(Input::Pair(pair)) => {
                     idle = false;
-                    learner.pair(pair)?;
+                    if let Err(error) = learner.pair(pair) {
+                        tracing::warn!(%error, "training pair refused");
+                    }
                 }
-                Err(true) => return Ok(()),
+                Err(true) => return,
                 Err(false) => break,
             }
         }
-        match learner.trainer.step()? {
-            Event::Idle(_) => idle = true,
-            Event::Stepped { .. } => idle = false,
-            Event::Published(publication) => {
+        match learner.trainer.step() {
+            Ok(Event::Idle(_)) => idle = true,
+            Ok(Event::Stepped { .. }) => idle = false,
+            // The video goes on.
+            Err(error) => {
+                tracing::error!(%error, "training step failed");
+                idle = true;
+            }
+            Ok(Event::Published(publication)) => {
                 idle = false;
                 let Publication { version, gain_db, ref update, snapshot } = publication;
                 tracing::info!(version, gain_db, bytes = update.len(), snapshot, "model update");
                 if publish.send(publication).is_err() {
-                    return Ok(());
+                    return;
                 }
             }
         }
