@@ -68,7 +68,7 @@ struct Cli {
     no_patches: bool,
     /// Where the stream is learned: at the `server`, from patches, or at the `sender`, on this machine, which then sends model
     /// updates instead; `auto` is the sender where it has CUDA.
-    #[arg(long, value_name = "PLACE", default_value = "auto", value_parser = ["auto", "server", "sender"])]
+    #[arg(long, value_name = "PLACE", default_value = "server", value_parser = ["auto", "server", "sender"])]
     train_at: String,
     /// Seconds between keyframes: a late viewer has to catch up by as much, each keyframe costs as much as many frames.
     #[arg(long, value_name = "SECONDS", default_value_t = GOP_S, value_parser = keyframe_interval)]
