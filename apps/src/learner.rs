@@ -88,6 +88,9 @@ impl Learner {
         for frame in self.decoder.decode(data, pts_us)? {
             let calm = self.scenes.settled();
             let change = self.scenes.see(&frame.image, frame.pts_us);
+            if let Some(change) = change {
+                tracing::debug!(pts_us = frame.pts_us, ?change, dark = self.scenes.dark(), "scene");
+            }
             if let Some(Change::Cut | Change::Drifted) = change {
                 self.demand.new_scene(self.trainer.learned_db());
             }

@@ -7,6 +7,9 @@ use hone_media::frame::I420;
 const SETTLE_US: i64 = 750_000;
 /// It settles after so long in any light: a stage may flicker all evening.
 const SETTLE_MAX_US: i64 = 4_000_000;
+/// A cut so soon after another is the same one, microseconds: of the first frame behind it a thin link makes something
+/// that the next ones have little in common with.
+const SAME_CUT_US: i64 = 150_000;
 /// Mean luma, code values: a fade moves it by more.
 const LIGHT_CHANGE: f32 = 8.0;
 
@@ -59,6 +62,11 @@ impl Scenes {
         let cut = self.cuts.see(image);
         let cells = self.cuts.cells();
         let light = cells.iter().sum::<f32>() / cells.len() as f32;
+        let begun = self.unsettled.filter(|scene| pts_us.saturating_sub(scene.begun_us) < SAME_CUT_US);
+        if let (true, Some(Unsettled { begun_us, .. })) = (cut, begun) {
+            self.unsettled = Some(Unsettled { begun_us, even_us: pts_us, light });
+            return None;
+        }
         if first || cut {
             self.unsettled = Some(Unsettled { begun_us: pts_us, even_us: pts_us, light });
             return Some(if cut { Change::Cut } else { Change::Begun });
@@ -129,7 +137,10 @@ mod tests {
         assert!(brighter.iter().all(|(_, change)| *change == Change::Drifted), "{brighter:?}");
         let cut = changes(&mut scenes, 65, 25, |_| stripes(40, 0, 0));
         assert_eq!(cut, [(0, Change::Cut), (19, Change::Settled)]);
-        assert_eq!(changes(&mut scenes, 90, 1, |_| stripes(130, 60, 60)), [(0, Change::Cut)]);
+        // The first frame behind a cut may be like neither scene.
+        let blurred = changes(&mut scenes, 90, 3, |i| stripes([130, 40, 40][i], [60, 0, 0][i], [60, 0, 0][i]));
+        assert_eq!(blurred, [(0, Change::Cut)]);
+        assert_eq!(changes(&mut scenes, 97, 1, |_| stripes(130, 60, 60)), [(0, Change::Cut)]);
     }
 
     #[test]
