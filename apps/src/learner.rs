@@ -86,7 +86,7 @@ impl Learner {
     pub fn video(&mut self, data: &[u8], pts_us: i64) -> Result<(), decode::Error> {
         self.demand.video(pts_us, data.len());
         for frame in self.decoder.decode(data, pts_us)? {
-            let calm = self.scenes.settled();
+            let calm = self.scenes.calm();
             let change = self.scenes.see(&frame.image, frame.pts_us);
             if let Some(change) = change {
                 tracing::debug!(pts_us = frame.pts_us, ?change, dark = self.scenes.dark(), "scene");

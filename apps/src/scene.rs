@@ -50,6 +50,8 @@ pub struct Scenes {
 struct Unsettled {
     /// Media time at which the scene began.
     begun_us: i64,
+    /// By a cut: otherwise with the stream.
+    cut: bool,
     /// Media time since which the light has been even, and that light.
     even_us: i64,
     light: f32,
@@ -63,12 +65,12 @@ impl Scenes {
         let cells = self.cuts.cells();
         let light = cells.iter().sum::<f32>() / cells.len() as f32;
         let begun = self.unsettled.filter(|scene| pts_us.saturating_sub(scene.begun_us) < SAME_CUT_US);
-        if let (true, Some(Unsettled { begun_us, .. })) = (cut, begun) {
-            self.unsettled = Some(Unsettled { begun_us, even_us: pts_us, light });
-            return None;
+        if let (true, Some(scene)) = (cut, begun) {
+            self.unsettled = Some(Unsettled { even_us: pts_us, light, ..scene });
+            return (!scene.cut).then_some(Change::Begun);
         }
         if first || cut {
-            self.unsettled = Some(Unsettled { begun_us: pts_us, even_us: pts_us, light });
+            self.unsettled = Some(Unsettled { begun_us: pts_us, cut, even_us: pts_us, light });
             return Some(if cut { Change::Cut } else { Change::Begun });
         }
         let Some(scene) = &mut self.unsettled else {
@@ -94,6 +96,16 @@ impl Scenes {
     /// have not seen, and black is best left alone.
     pub fn dark(&self) -> bool {
         self.unsettled.is_some_and(|scene| scene.light < DARK)
+    }
+
+    /// Mean luma of each cell when the scene settled or last drifted, code values.
+    pub fn view(&self) -> &[f32] {
+        &self.view
+    }
+
+    /// Whether a cut now would not chase another.
+    pub fn calm(&self) -> bool {
+        self.unsettled.is_none_or(|scene| !scene.cut)
     }
 
     /// Whether the scene has settled.
@@ -138,8 +150,10 @@ mod tests {
         let cut = changes(&mut scenes, 65, 25, |_| stripes(40, 0, 0));
         assert_eq!(cut, [(0, Change::Cut), (19, Change::Settled)]);
         // The first frame behind a cut may be like neither scene.
-        let blurred = changes(&mut scenes, 90, 3, |i| stripes([130, 40, 40][i], [60, 0, 0][i], [60, 0, 0][i]));
+        let blurred =
+            changes(&mut scenes, 90, 3, |i| stripes([130, 40, 40][i], [60, 0, 0][i], [60, 0, 0][i]));
         assert_eq!(blurred, [(0, Change::Cut)]);
+        assert!(!scenes.calm());
         assert_eq!(changes(&mut scenes, 97, 1, |_| stripes(130, 60, 60)), [(0, Change::Cut)]);
     }
 
@@ -167,8 +181,9 @@ mod tests {
         let mut scenes = Scenes::default();
         scenes.see(&black(0), 0);
         assert!(scenes.dark());
-        scenes.see(&stripes(90, 0, 0), 40_000);
-        assert!(!scenes.dark());
+        // Black for a frame, and then it begins.
+        assert_eq!(scenes.see(&stripes(90, 0, 0), 40_000), Some(Change::Begun));
+        assert!(!scenes.dark() && scenes.calm());
     }
 
     #[test]
