@@ -12,6 +12,9 @@ use crate::auto_scale::{Looks, Scale};
 use crate::placement::Placement;
 use crate::sender::{Plan, Rate};
 
+/// Video and patches together where nobody says, kbit/s.
+const TOTAL_KBPS: f64 = 600.0;
+
 /// Parts of a run that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,6 +41,9 @@ pub struct Settings {
     /// Video alone, kbit/s; patches come on top.
     #[arg(long, value_name = "KBPS", conflicts_with = "trace")]
     pub video_kbps: Option<f64>,
+    /// Patches, kbit/s: out of the total, or on top of the video [default: 7% of both].
+    #[arg(long, value_name = "KBPS", conflicts_with = "trace")]
+    pub patch_kbps: Option<f64>,
     /// What the uplink carries over time: lines of `seconds kbps`. The encoder follows at once.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -96,6 +102,7 @@ impl Default for Settings {
         Self {
             total_kbps: None,
             video_kbps: None,
+            patch_kbps: None,
             trace: None,
             scale: Scale::Auto,
             hr_height: None,
@@ -138,6 +145,7 @@ impl Settings {
         };
         within("total-kbps", self.total_kbps, 20.0, 100_000.0)?;
         within("video-kbps", self.video_kbps, 20.0, 100_000.0)?;
+        within("patch-kbps", self.patch_kbps, 0.0, 100_000.0)?;
         within("seconds", self.seconds, 0.1, 86_400.0)?;
         within("fps", self.fps, 0.1, 1000.0)?;
         within("steps-per-second", Some(self.steps_per_second), 0.0, 100_000.0)?;
@@ -152,6 +160,14 @@ impl Settings {
         let rates = [self.total_kbps.is_some(), self.video_kbps.is_some(), self.trace.is_some()];
         if rates.into_iter().filter(|given| *given).count() > 1 {
             bail!("one of total_kbps, video_kbps and trace is enough");
+        }
+        if let Some(patches) = self.patch_kbps {
+            ensure!(self.trace.is_none(), "patch_kbps says nothing of a trace, whose rate changes");
+            let total = self.total_kbps.unwrap_or(TOTAL_KBPS);
+            ensure!(
+                self.video_kbps.is_some() || patches < total,
+                "--patch-kbps {patches} leaves nothing of {total} for the video"
+            );
         }
         ensure!(
             self.hr_height.is_none() || self.lr_height.is_none(),
@@ -173,17 +189,61 @@ impl Settings {
                 (Rate::Total(kbps), Some(trace))
             }
             (None, Some(video)) => (Rate::Video(video), None),
-            (None, None) => (Rate::Total(self.total_kbps.unwrap_or(600.0)), None),
+            (None, None) => (Rate::Total(self.total_kbps.unwrap_or(TOTAL_KBPS)), None),
         };
         if let Some(hr) = self.hr_height {
             ensure!(hr <= info.height, "--hr-height {hr}: the clip has {} rows", info.height);
         }
         let plan = |scale: u32| {
             let lr_height = self.hr_height.map(|hr| hr / scale / 2 * 2).or(self.lr_height);
-            Plan::new(info, scale, lr_height, rate)
+            let plan = Plan::new(info, scale, lr_height, rate)?;
+            Ok(match self.patch_kbps {
+                Some(patch_kbps) => Plan {
+                    video_kbps: self.video_kbps.unwrap_or(rate.kbps() - patch_kbps),
+                    patch_kbps,
+                    ..plan
+                },
+                None => plan,
+            })
         };
         let plan = self.scale.choose((self.blocks, self.features), plan, looks)?;
         let trace = trace.unwrap_or_else(|| Trace::constant(plan.video_kbps + plan.patch_kbps));
         Ok((plan, trace))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hone_media::frame::Colour;
+
+    use super::*;
+
+    #[test]
+    fn patches_get_what_they_are_given_out_of_the_total_or_on_top_of_the_video() {
+        let info = Info {
+            width: 640,
+            height: 360,
+            fps: 30.0,
+            duration_us: None,
+            colour: Colour::guess(360),
+            live: false,
+        };
+        let rates = |settings: Settings| {
+            settings.check()?;
+            let (plan, trace) = settings.plan(&info, || bail!("no scale to look for"))?;
+            anyhow::Ok((plan.video_kbps, plan.patch_kbps, trace.mean_kbps(1_000_000)))
+        };
+        let with = |total_kbps, video_kbps, patch_kbps| Settings {
+            scale: Scale::Fixed(2),
+            total_kbps,
+            video_kbps,
+            patch_kbps: Some(patch_kbps),
+            ..Settings::default()
+        };
+        assert_eq!(rates(with(None, Some(500.0), 427.0)).unwrap(), (500.0, 427.0, 927.0));
+        assert_eq!(rates(with(Some(900.0), None, 100.0)).unwrap(), (800.0, 100.0, 900.0));
+        assert_eq!(rates(with(None, None, 0.0)).unwrap(), (600.0, 0.0, 600.0));
+        let error = rates(with(Some(300.0), None, 300.0)).unwrap_err().to_string();
+        assert!(error.contains("leaves nothing"), "{error}");
     }
 }
