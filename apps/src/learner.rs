@@ -102,6 +102,9 @@ impl Learner {
                 Some(Change::Begun | Change::Settled) => self.trainer.known(),
                 None => {}
             }
+            if change == Some(Change::Settled) {
+                self.trainer.looks_like(self.scenes.view());
+            }
             self.frame_bytes += frame.image.y().len() * 3 / 2;
             let newest_us = frame.pts_us;
             self.frames.push_back(frame);

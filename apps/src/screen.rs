@@ -3,7 +3,7 @@
 use hone_media::decode::{self, Decoder};
 use hone_media::frame::{Colour, Frame};
 use hone_model::update::{self, Header, UpdateError};
-use hone_model::{Arch, Origin, Published};
+use hone_model::{Arch, Origin, Published, Shelf};
 use hone_runtime::gpu::{Gpu, PassTime};
 use hone_runtime::{Mode, Options, Output, Preference, Upscaler, Variant};
 
@@ -54,6 +54,8 @@ pub struct Screen {
     decoder: Decoder,
     upscaler: Upscaler,
     held: Published,
+    /// What was shown in other scenes.
+    shelf: Shelf,
     /// The newest update's word on whether the network helps, dB.
     gain_db: f32,
 }
@@ -68,6 +70,7 @@ impl Screen {
             decoder: Decoder::new(decode::Limits::default())?,
             upscaler: target.into().upscaler(arch)?,
             held: Published::origin(arch, Origin::Seed(0)),
+            shelf: Shelf::default(),
             gain_db: 0.0,
         })
     }
@@ -112,8 +115,9 @@ impl Screen {
         if header.version <= self.held.version() && header.arch_id == self.held.arch().id() {
             return Ok(Header { version: self.held.version(), gain_db: self.gain_db, ..header });
         }
-        let next = update::apply(&self.held, bytes)?;
+        let next = self.shelf.apply(&self.held, bytes)?;
         self.upscaler.set_weights(&next.weights())?;
+        self.shelf.replace((&self.held, self.gain_db), (&next, &header));
         self.held = next;
         self.gain_db = header.gain_db;
         Ok(header)

@@ -15,6 +15,7 @@ mod published;
 mod range_coder;
 pub mod reference;
 pub mod rng;
+mod shelf;
 pub mod update;
 mod weights;
 
@@ -22,4 +23,5 @@ pub use arch::{Arch, ArchError, Base, Family, Layer, Op};
 pub use base::BaseModel;
 pub use colour::{Colour, Yuv420};
 pub use published::{GRID_STEP, Origin, Published, WEIGHT_MAX};
+pub use shelf::Shelf;
 pub use weights::Weights;

@@ -16,6 +16,11 @@
 //!     40     16  hash of the result, `Published::hash`
 //!     56      -  increments, range coded: one symbol per parameter, in the order of `Weights`
 //! ```
+//!
+//! No increments are no bytes. If the hash says that there is a change all the same, the update is a recall: the result is
+//! what the hash names, and viewers who saw it keep it ([`Shelf`]).
+//!
+//! [`Shelf`]: crate::Shelf
 
 use crate::arch::{Arch, Layer};
 use crate::base::{BASE_BIT, BaseModel};
@@ -23,7 +28,7 @@ use crate::published::{GRID_MAX, Origin, Published};
 use crate::range_coder::{Bit, Decoder, Encoder};
 
 const MAGIC: &[u8; 4] = b"HNU1";
-const HEADER_BYTES: usize = 56;
+pub(crate) const HEADER_BYTES: usize = 56;
 
 /// Largest magnitude class: an increment between two grids has at most this many bits.
 const CLASSES: usize = (2 * GRID_MAX).ilog2() as usize + 2;
@@ -91,6 +96,12 @@ pub enum UpdateError {
         /// The update's version.
         version: u64,
     },
+    /// Names weights that are not kept here: they were shown before this viewer came.
+    #[error("model update {version} goes back to weights that are not kept here")]
+    NotKept {
+        /// The update's version.
+        version: u64,
+    },
     /// The result is not what the sender had.
     #[error("model update {version}: the result has another hash")]
     Hash {
@@ -134,6 +145,22 @@ pub fn header(bytes: &[u8]) -> Result<Header, UpdateError> {
 /// # Panics
 /// If the architectures differ, the result's version does not follow the base's, or a seed is 2^63 or more.
 pub fn encode(origin: Origin, base: &Published, result: &Published, gain_db: f32) -> Vec<u8> {
+    let mut bytes = encode_recall(origin, base, result, gain_db);
+    let mut coder = Encoder::new();
+    for_each_symbol(base.arch(), |i, models| {
+        let increment = result.grid()[i] - base.grid()[i];
+        models.encode(&mut coder, increment);
+        Some(increment)
+    });
+    bytes.extend(coder.finish());
+    bytes
+}
+
+/// The update that turns `base` into `result` for those who keep that ([`Shelf`](crate::Shelf)).
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_recall(origin: Origin, base: &Published, result: &Published, gain_db: f32) -> Vec<u8> {
     assert!(base.arch() == result.arch() && base.version() < result.version(), "an update goes forward");
     let origin = match origin {
         Origin::Seed(seed) => {
@@ -142,21 +169,13 @@ pub fn encode(origin: Origin, base: &Published, result: &Published, gain_db: f32
         }
         Origin::Base(base) => base.id(),
     };
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + result.grid().len());
+    let mut bytes = Vec::with_capacity(HEADER_BYTES);
     bytes.extend_from_slice(MAGIC);
     for field in [base.arch().id(), base.version(), result.version(), origin] {
         bytes.extend_from_slice(&field.to_le_bytes());
     }
     bytes.extend_from_slice(&((gain_db * 100.0).round() as i32).to_le_bytes());
     bytes.extend_from_slice(&result.hash());
-
-    let mut coder = Encoder::new();
-    for_each_symbol(base.arch(), |i, models| {
-        let increment = result.grid()[i] - base.grid()[i];
-        models.encode(&mut coder, increment);
-        Some(increment)
-    });
-    bytes.extend(coder.finish());
     bytes
 }
 

@@ -9,6 +9,7 @@ mod buffer;
 mod config;
 mod gain;
 mod held_out;
+mod library;
 mod shares;
 mod trainer;
 

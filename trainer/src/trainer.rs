@@ -10,6 +10,7 @@ use crate::buffer::{Buffer, Pair, PairError};
 use crate::config::Config;
 use crate::gain::Comparison;
 use crate::held_out::HeldOut;
+use crate::library::Library;
 
 /// What [`Trainer::step`] did.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +66,9 @@ pub struct Trainer {
     snapshot_bytes: usize,
     /// Whether viewers are told to show the network.
     in_force: bool,
+    /// The gain that they were told, as an update rounds it.
+    told_gain_db: f32,
+    library: Library,
     /// Patches taken in to learn from.
     patches: u64,
     /// What [`Self::new_scene`] and [`Self::known`] said, until the next step acts on it.
@@ -72,6 +76,8 @@ pub struct Trainer {
     known: bool,
     /// What [`Self::new_scene_unknown`] said of the newest scene.
     unknown: bool,
+    /// What [`Self::looks_like`] said of it.
+    view: Option<Vec<f32>>,
     /// What was learned before a cut has not yet been judged in the new scene.
     untried: bool,
     /// It goes on from saved weights.
@@ -131,10 +137,13 @@ impl Trainer {
             delta_bytes: 0,
             snapshot_bytes: 0,
             in_force: false,
+            told_gain_db: 0.0,
+            library: Library::default(),
             patches: 0,
             new_scene: false,
             known: false,
             unknown: false,
+            view: None,
             untried: false,
             resumed: false,
             undoubted: false,
@@ -166,7 +175,13 @@ impl Trainer {
     /// The picture has come to show something else: what was learned and judged before no longer counts.
     pub fn new_scene(&mut self) {
         self.new_scene = self.config.follow_scenes;
-        self.unknown = false;
+        (self.unknown, self.view) = (false, None);
+    }
+
+    /// The scene has settled and looks like `view`, mean luma in code values cell by cell: what was learned of one that
+    /// looked the same is tried on its patches.
+    pub fn looks_like(&mut self, view: &[f32]) {
+        self.view = self.config.follow_scenes.then(|| view.to_vec());
     }
 
     /// The picture has slowly come to show something else: there may be more to learn. What was learned is likely to hold, and
@@ -291,6 +306,9 @@ impl Trainer {
                 return Ok(publication);
             }
         }
+        if let Some(view) = self.view.take() {
+            self.library.enter(view);
+        }
         if self.known {
             let shows = self.base_is_sure() && (self.at_origin() || self.unknown) && !self.in_force;
             // It was judged on scenes of many kinds: viewers show it until this stream's own patches say otherwise.
@@ -301,6 +319,10 @@ impl Trainer {
             }
         }
         if self.undoubted && self.judges() {
+            if let Some(recalled) = self.recall()? {
+                self.undoubted = false;
+                return Ok(Some(recalled));
+            }
             let doubted = self.doubt()?;
             let publication = if doubted.is_none() && self.untried { self.verdict()? } else { doubted };
             self.undoubted = false;
@@ -354,13 +376,36 @@ impl Trainer {
         }
         self.verdicts_without_gain = 0;
         self.untried = self.steps > self.steps_at_start;
-        match (self.base_is_sure() && !self.unknown, self.in_force) {
+        let learned = (self.in_force && !self.at_origin()).then(|| self.published.hash());
+        let publication = match (self.base_is_sure() && !self.unknown, self.in_force) {
             (true, in_force) if !(in_force && self.at_origin()) => {
-                self.show_origin(self.base_gain_db()).map(Some)
+                Some(self.show_origin(self.base_gain_db())?)
             }
-            (false, true) => self.switch_off(0.0).map(Some),
-            _ => Ok(None),
+            (false, true) => Some(self.switch_off(0.0)?),
+            _ => None,
+        };
+        self.library.leave(learned);
+        Ok(publication)
+    }
+
+    /// Goes back to what was learned of a scene that looked like this one, if that helps here. Viewers have it.
+    fn recall(&mut self) -> Result<Option<Publication>, BackendError> {
+        let Some(learned) = self.library.like_here() else { return Ok(None) };
+        let weights = learned.weights();
+        let verdict = self.judge(&weights)?;
+        if !verdict.publishes {
+            return Ok(None);
         }
+        tracing::info!(gain_db = verdict.gain_db, more_db = verdict.more_db, "a scene has returned");
+        self.backend.reset(&weights)?;
+        (self.steps_at_start, self.resumed) = (self.steps, true);
+        self.library.recalled();
+        self.take_over(verdict.more_db);
+        let next = self.published.next(&weights);
+        let update = update::encode_recall(self.origin, &self.published, &next, verdict.gain_db as f32);
+        // Who joined too late to have it is helped by the next version, a snapshot.
+        (self.snapshot_bytes, self.delta_bytes) = (0, 0);
+        self.show(next, update, false, verdict.gain_db).map(Some)
     }
 
     fn at_origin(&self) -> bool {
@@ -414,27 +459,18 @@ impl Trainer {
     fn verdict(&mut self) -> Result<Option<Publication>, BackendError> {
         // Judged as viewers will see it: on the grid.
         let candidate = self.published.next(&self.backend.average()?).weights();
-        let (over_base_image, over_published) = self.held_out.candidate(self.backend.as_mut(), &candidate)?;
-        if self.has_base() && self.at_origin() && over_published.certainty() <= -UNLEARN_CERTAINTY {
+        let verdict = self.judge(&candidate)?;
+        if self.has_base() && self.at_origin() && verdict.over_published.certainty() <= -UNLEARN_CERTAINTY {
             // Worse than where it began: a new scene, or patches that say little of it.
             self.unlearn()?;
             return Ok(None);
         }
-        let over_shown = if self.in_force { over_published } else { over_base_image.clone() };
-        let (gain_db, more_db, certainty) =
-            (over_base_image.gain_db(), over_shown.gain_db(), over_shown.certainty());
-        tracing::debug!(steps = self.steps, gain_db, more_db, certainty, "verdict");
+        let Verdict { gain_db, more_db, .. } = verdict;
+        tracing::debug!(steps = self.steps, gain_db, more_db, certainty = verdict.certainty, "verdict");
         let steps = self.steps.saturating_sub(self.steps_at_publication).max(1);
         self.step_worth_db = Some(more_db.max(0.0) / steps as f64);
-        let few = 1.0 + FEW_PATCHES / (self.held_out.len() as f64).powi(2);
-        if more_db >= self.config.publish_gain_db
-            && certainty >= self.config.publish_certainty * few
-            && gain_db > 0.0
-        {
-            self.in_force = true;
-            self.untried = false;
-            self.verdicts_without_gain = 0;
-            self.learned_db += more_db;
+        if verdict.publishes {
+            self.take_over(more_db);
             return self.publish(candidate, gain_db).map(Some);
         }
         self.verdicts_without_gain += 1;
@@ -443,16 +479,40 @@ impl Trainer {
             self.state = State::Paused;
             self.gain_at_pause_db = gain_db;
             self.patches_since_pause = 0;
+            if self.published.version() > 0 && self.snapshot_bytes == 0 {
+                // Recalled and nothing better since: who has joined after that scene still lacks it.
+                let told_db = self.told_gain_db.into();
+                return self.publish(self.published.weights(), told_db).map(Some);
+            }
         }
         Ok(None)
+    }
+
+    /// What the held-out patches say of `candidate`.
+    fn judge(&mut self, candidate: &Weights) -> Result<Verdict, BackendError> {
+        let (over_base_image, over_published) = self.held_out.candidate(self.backend.as_mut(), candidate)?;
+        let over_shown = if self.in_force { &over_published } else { &over_base_image };
+        let (gain_db, more_db, certainty) =
+            (over_base_image.gain_db(), over_shown.gain_db(), over_shown.certainty());
+        let few = 1.0 + FEW_PATCHES / (self.held_out.len() as f64).powi(2);
+        let publishes = more_db >= self.config.publish_gain_db
+            && certainty >= self.config.publish_certainty * few
+            && gain_db > 0.0;
+        Ok(Verdict { gain_db, more_db, certainty, publishes, over_published })
+    }
+
+    /// Viewers are to see what gained so much over what they saw.
+    fn take_over(&mut self, more_db: f64) {
+        self.in_force = true;
+        self.untried = false;
+        self.verdicts_without_gain = 0;
+        self.learned_db += more_db;
     }
 
     /// Makes `weights` the next version. The group rolls when its deltas outweigh a snapshot, and where a snapshot
     /// says nothing: back at version 0.
     fn publish(&mut self, weights: Weights, gain_db: f64) -> Result<Publication, BackendError> {
-        self.held_out.publish(self.backend.as_mut(), &weights)?;
         let next = self.published.next(&weights);
-        let version = next.version();
         let delta = update::encode(self.origin, &self.published, &next, gain_db as f32);
         let snapshot = self.published.version() == 0
             || next.grid() == self.version_0.grid()
@@ -465,10 +525,40 @@ impl Trainer {
             self.delta_bytes += delta.len();
             delta
         };
+        self.show(next, update, snapshot, gain_db)
+    }
+
+    /// Notes what viewers will have once they have `update`.
+    fn show(
+        &mut self,
+        next: Published,
+        update: Vec<u8>,
+        snapshot: bool,
+        gain_db: f64,
+    ) -> Result<Publication, BackendError> {
+        self.held_out.publish(self.backend.as_mut(), &next.weights())?;
+        if let Ok(header) = update::header(&update) {
+            self.library.replace((&self.published, self.told_gain_db), (&next, &header));
+            self.told_gain_db = header.gain_db;
+        }
+        let version = next.version();
         self.published = next;
         self.steps_at_publication = self.steps;
         Ok(Publication { update, snapshot, version, gain_db })
     }
+}
+
+/// What held-out patches say of weights.
+struct Verdict {
+    /// Over the base image, dB.
+    gain_db: f64,
+    /// Over what is shown, dB,
+    more_db: f64,
+    /// in standard errors.
+    certainty: f64,
+    /// Whether that is enough.
+    publishes: bool,
+    over_published: Comparison,
 }
 
 /// Why [`Trainer::add`] refused a patch.

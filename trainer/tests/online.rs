@@ -4,7 +4,8 @@
 
 use hone_cpu::CpuTrainer;
 use hone_model::rng::Rng;
-use hone_model::{Arch, Family, Origin, Published, update};
+use hone_model::update::{self, UpdateError};
+use hone_model::{Arch, Family, Origin, Published, Shelf};
 use hone_trainer::{AddError, Config, Event, Pair, Publication, SIDE_MAX, State, Trainer};
 
 const SIDE: usize = 24;
@@ -227,6 +228,84 @@ fn after_a_cut_a_network_is_not_shown_until_patches_of_the_new_scene_say_that_it
     let on = work(&mut trainer, 1).0.remove(0);
     assert!(on.gain_db > 1.0 && on.update.len() < 100, "{} dB, {} bytes", on.gain_db, on.update.len());
     assert_eq!(trainer.published().weights().params(), weights.params());
+}
+
+/// A scene that looks like `view` begins; gives what is published until `steps` are done or it waits.
+fn begin(trainer: &mut Trainer, view: f32, scene: Scene, from: u64, steps: usize) -> Vec<Publication> {
+    trainer.new_scene();
+    let mut published = work(trainer, 1).0;
+    trainer.looks_like(&[view; 64]);
+    feed(trainer, scene, from, 8);
+    published.extend(work(trainer, steps).0);
+    published
+}
+
+/// What a viewer does with updates.
+struct Viewer {
+    held: Published,
+    shelf: Shelf,
+    gain_db: f32,
+}
+
+impl Viewer {
+    fn take(&mut self, update: &[u8]) -> Result<(), UpdateError> {
+        let next = self.shelf.apply(&self.held, update)?;
+        let header = update::header(update)?;
+        self.shelf.replace((&self.held, self.gain_db), (&next, &header));
+        (self.held, self.gain_db) = (next, header.gain_db);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_scene_that_returns_is_shown_what_was_learned_of_it_for_a_few_bytes() {
+    let mut trainer = trainer(Config { pause_after: 30, held_out_max: 8, ..config() });
+    let mut viewer = Viewer { held: trainer.published().clone(), shelf: Shelf::default(), gain_db: 0.0 };
+    for publication in begin(&mut trainer, 180.0, Scene::Brighter, 0, 1000) {
+        viewer.take(&publication.update).unwrap();
+    }
+    let brighter = trainer.published().clone();
+    let elsewhere = begin(&mut trainer, 60.0, Scene::Darker, 100, 3000);
+    assert!(elsewhere.last().is_some_and(|last| last.gain_db > 1.0));
+    for publication in elsewhere {
+        viewer.take(&publication.update).unwrap();
+    }
+    let mut late = Viewer { held: viewer.held.clone(), shelf: Shelf::default(), gain_db: viewer.gain_db };
+
+    let returned = begin(&mut trainer, 178.0, Scene::Brighter, 200, 1000);
+    let [off, recall, ..] = &returned[..] else { panic!("{returned:?}") };
+    assert!(off.gain_db <= 0.0);
+    assert!(recall.gain_db > 1.0 && recall.update.len() < 60, "{} bytes", recall.update.len());
+    for publication in [off, recall] {
+        viewer.take(&publication.update).unwrap();
+    }
+    assert_eq!(viewer.held.grid(), brighter.grid());
+    assert_eq!(viewer.held.version(), recall.version);
+
+    // Who was not there when it was learned says so, and the next version stands alone.
+    late.take(&off.update).unwrap();
+    let shown = late.held.clone();
+    assert_eq!(late.take(&recall.update), Err(UpdateError::NotKept { version: recall.version }));
+    assert_eq!(late.held, shown);
+    assert!(returned.get(2).is_some_and(|next| next.snapshot), "{} versions", returned.len());
+    for publication in &returned[2..] {
+        viewer.take(&publication.update).unwrap();
+        late.take(&publication.update).unwrap();
+    }
+    assert_eq!((late.held.hash(), viewer.held.hash()), (trainer.published().hash(), late.held.hash()));
+}
+
+#[test]
+fn a_scene_that_only_looks_like_an_earlier_one_is_learned_anew() {
+    let mut trainer = trainer(Config { pause_after: 30, held_out_max: 8, ..config() });
+    begin(&mut trainer, 180.0, Scene::Brighter, 0, 1000);
+    let published = begin(&mut trainer, 180.0, Scene::Darker, 100, 3000);
+    let first = published.iter().find(|publication| publication.gain_db > 0.0).expect("it learns");
+    assert!(first.update.len() > 100, "not recalled: {} bytes", first.update.len());
+    // And where it looks like nothing that was, what helped elsewhere is not tried.
+    let published = begin(&mut trainer, 20.0, Scene::Brighter, 300, 3000);
+    let first = published.iter().find(|publication| publication.gain_db > 0.0).expect("it learns");
+    assert!(first.update.len() > 100, "{} bytes", first.update.len());
 }
 
 #[test]
