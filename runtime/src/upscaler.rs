@@ -132,7 +132,8 @@ impl Upscaler {
         }
     }
 
-    /// Starts or stops to time the passes of frames: whether the device can. Costs a little, and is off at first.
+    /// Starts or stops to time the passes of frames, of the next one and of the next after each
+    /// [`Upscaler::pass_times`]: whether the device can. A timed frame costs a little more; off at first.
     ///
     /// # Errors
     /// What the device says.
@@ -143,7 +144,8 @@ impl Upscaler {
         }
     }
 
-    /// Times of the last frame that was timed and is done, in order; empty unless [`Upscaler::time_passes`] is on.
+    /// Times of the last frame that was timed and is done, in order; empty unless [`Upscaler::time_passes`] is on. Waits
+    /// for no frame.
     pub fn pass_times(&mut self) -> &[PassTime] {
         match &mut self.engine {
             // A fault of the device is told by the next frame.
