@@ -305,6 +305,19 @@ impl Upscaler {
         Ok(Output::Cpu { rgba: &self.presented, h: s * picture.h, w: s * picture.w })
     }
 
+    /// The picture of the last [`Upscaler::present`] by bicubic, beside what was made of it and for as long; none where
+    /// that did not stay on a device.
+    ///
+    /// # Errors
+    /// As [`Upscaler::upscale`].
+    pub fn beside(&mut self) -> Result<Option<wgpu::Texture>, Error> {
+        let Engine::Gpu(network) = &mut self.engine else { return Ok(None) };
+        match network.beside() {
+            Ok(texture) => Ok(Some(texture)),
+            Err(error) => self.fall_back(error).map(|()| None),
+        }
+    }
+
     /// The mode that is possible for this picture.
     fn check(&self, picture: &Yuv420, mode: Mode) -> Result<Mode, Error> {
         picture.check();

@@ -163,6 +163,23 @@ impl Network {
         Ok(slot.rgba.texture().clone())
     }
 
+    /// Starts the bicubic upscale of the picture that was launched last, beside what was made of it. It holds as long.
+    ///
+    /// # Errors
+    /// As [`Network::submit`].
+    pub fn beside(&mut self) -> Result<Texture, Error> {
+        self.gpu.check()?;
+        let index = 1 - self.next;
+        let (rgba, passes) = self.plan.beside(&self.gpu, self.arch.scale(), index)?;
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        {
+            let mut compute = encoder.begin_compute_pass(&Default::default());
+            passes.into_iter().for_each(|pass| pass.encode(&mut compute, self.current));
+        }
+        self.busy[index] = Some(self.gpu.queue().submit([encoder.finish()]));
+        Ok(rgba.texture().clone())
+    }
+
     /// Starts or stops to time the dispatches of frames: of the next one, and of the next after each
     /// [`Network::pass_times`]. Whether the adapter can.
     ///
