@@ -37,7 +37,7 @@ pub enum Input {
     Webcam(PathBuf),
     /// A y4m file.
     Y4m(PathBuf),
-    /// An MP4 file.
+    /// An MP4 or Matroska file.
     Mp4(PathBuf),
 }
 
@@ -92,7 +92,7 @@ fn pattern(format: &str) -> Option<Input> {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Source")]
 pub struct Options {
-    /// What to send: an MP4 or y4m file, `-` for y4m on standard input, `rtsp://HOST/PATH` for a camera,
+    /// What to send: an MP4, Matroska or y4m file, `-` for y4m on standard input, `rtsp://HOST/PATH` for a camera,
     /// `/dev/video0` for a webcam, or
     /// `test:1280x720@30` for a moving test pattern with the time in it.
     #[arg(long, value_name = "SOURCE")]
