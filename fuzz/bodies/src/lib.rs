@@ -6,7 +6,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use hone_apps::server::http;
+use hone_apps::server::http::{Heard, hear};
 use hone_apps::{patch, settings, top};
 use hone_media::audio::{self, Config};
 use hone_media::decode::{Decoder, Limits};
@@ -193,8 +193,8 @@ pub fn token(data: &[u8]) {
 
 /// A request to the server's HTTP port, and an answer that `hone top` reads.
 pub fn http(data: &[u8]) {
-    if let Some((_, path)) = http::request(data) {
-        assert!(path.starts_with('/'));
+    if let Heard::Whole { request, .. } = hear(data) {
+        assert!(request.path.starts_with('/'));
     }
     top::parse(&String::from_utf8_lossy(data));
 }
