@@ -88,7 +88,7 @@ fn pause(n: u32, luck: f64) -> Duration {
 }
 
 /// Differs from process to process.
-fn rand_seed() -> u64 {
+pub(crate) fn rand_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
 }
@@ -105,6 +105,7 @@ pub fn hopeless(error: &Error) -> bool {
             | Error::Token { .. }
             | Error::Forbidden { .. }
             | Error::Expired
+            | Error::Refused { .. }
     )
 }
 

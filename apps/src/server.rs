@@ -132,11 +132,11 @@ pub async fn run(
         let (turns, setup) = (turns.clone(), setup.clone());
         streams.spawn(async move {
             let mut next = Some(subscription);
-            while let Some(subscription) = next.take() {
+            while let Some(mut subscription) = next.take() {
                 let name = subscription.name().to_owned();
                 let streamed = stream(
                     &server,
-                    subscription,
+                    &mut subscription,
                     &mut returning,
                     &setup,
                     turns.clone(),
@@ -149,7 +149,10 @@ pub async fn run(
                         next = another;
                     }
                     Err(error) => {
-                        tracing::warn!(stream = name, error = format!("{error:#}"), "stream dropped");
+                        let reason = format!("{error:#}");
+                        tracing::warn!(stream = name, error = reason, "stream dropped");
+                        // Or it would send to nobody for ever.
+                        subscription.refuse(&reason);
                     }
                 }
                 // One that came in the last moment.
@@ -206,10 +209,11 @@ fn arch_of_sender(catalog: &Catalog) -> Result<Arch> {
     Ok(arch)
 }
 
-/// One stream from its announcement to its end. Gives back what has its name then.
+/// One stream from its announcement to its end. Gives back what has its name then, and leaves in `subscription` the
+/// newest connection of its sender.
 async fn stream(
     server: &Server,
-    subscription: Subscription,
+    subscription: &mut Subscription,
     returning: &mut channel::Receiver<Subscription>,
     setup: &Setup,
     turns: Arc<Turns>,
@@ -217,7 +221,7 @@ async fn stream(
     stop: &AtomicBool,
 ) -> Result<Option<Subscription>> {
     let name = subscription.name().to_owned();
-    let leg = Leg::open(subscription).await?;
+    let mut leg = Leg::open(subscription.clone()).await?;
     let mut catalog = Catalog::parse(&leg.catalog)?;
     let learned_there = leg::learned_at_sender(&catalog);
     let arch = if learned_there { arch_of_sender(&catalog)? } else { arch_of(&catalog, &setup.trainer)? };
@@ -351,6 +355,7 @@ async fn stream(
         }
     };
     let (read, relayed) = tokio::join!(leg.read(returning, to_relay, wanted, patches_asked), relay);
+    *subscription = leg.close();
     if relayed.is_err() || !matches!(read, Ok(None)) {
         // Viewers look for the next stream of this name, where an end would be the end.
         video_out.break_off();

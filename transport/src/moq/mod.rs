@@ -76,6 +76,8 @@ const CODE_FORBIDDEN: u16 = 3;
 const CODE_EXPIRED: u16 = 4;
 /// Track reset code: the stream broke off.
 const CODE_BROKEN_OFF: u16 = 5;
+/// Session close code: the server refuses a stream of this session; it says why.
+const CODE_REFUSED: u16 = 6;
 
 /// Acknowledged is not read: QUIC acknowledges what the peer's stack holds, and a close discards what its program
 /// has not read yet. The wire does not show that, so a clean shutdown gives the peer this long.
