@@ -38,10 +38,12 @@ use crate::turns::Turns;
 pub const UPDATE_FORMAT: &str = "hone-update-1";
 /// Messages that wait for a stream's learner: about ten seconds of video. The relay never waits for it.
 const LEARNER_QUEUE: usize = 300;
+/// Their payload, bytes: ten seconds of more than any H.264 that is worth enhancing.
+const LEARNER_BYTES_MAX: i64 = 32 << 20;
 /// Updates that wait for the relay, which takes them between two frames.
 const PUBLICATIONS_MAX: usize = 4;
-/// Messages between a sender's connection and the relay.
-const RELAY_QUEUE: usize = 64;
+/// Messages between a sender's connection and the relay, which takes each at once. One may be as large as a model update.
+const RELAY_QUEUE: usize = 8;
 /// Connections of one sender that wait to be looked at: it may come back while its last one is still being missed.
 const RETURNING_MAX: usize = 4;
 /// How often what is known of viewers that have left is forgotten.
@@ -369,8 +371,15 @@ async fn stream(
 
 /// Hands a message to the learner, or drops it if the learner is far behind: the relay comes first.
 fn offer(to_learner: &mpsc::SyncSender<Input>, input: Input, stream: &str, figures: &Stream) {
-    match to_learner.try_send(input) {
-        Ok(()) => figures.learner_queue.add(1),
+    let bytes = input.bytes();
+    // A single one always fits.
+    let full = figures.learner_bytes.get() > 0 && figures.learner_bytes.get() + bytes > LEARNER_BYTES_MAX;
+    let offered = if full { Err(mpsc::TrySendError::Full(input)) } else { to_learner.try_send(input) };
+    match offered {
+        Ok(()) => {
+            figures.learner_queue.add(1);
+            figures.learner_bytes.add(bytes);
+        }
         Err(mpsc::TrySendError::Full(_)) => {
             figures.learner_dropped.add(1);
             tracing::debug!(stream, "the learner is behind, a message is dropped");

@@ -28,6 +28,15 @@ pub enum Input {
     Model(Message),
 }
 
+impl Input {
+    /// Payload, bytes.
+    pub(super) fn bytes(&self) -> i64 {
+        let (Self::Video(message) | Self::Audio(message) | Self::Patch(message) | Self::Model(message)) =
+            self;
+        i64::try_from(message.payload.len()).unwrap_or(i64::MAX)
+    }
+}
+
 /// One stream, over one connection of its sender after the other. It is the same stream as long as its catalog is the
 /// same: that has the time of the sender's start in it.
 pub struct Leg {

@@ -58,7 +58,10 @@ impl Lesson {
                     true => inbox.recv_timeout(IDLE).map_err(|e| e == mpsc::RecvTimeoutError::Disconnected),
                     false => inbox.try_recv().map_err(|e| e == mpsc::TryRecvError::Disconnected),
                 };
-                figures.learner_queue.add(-i64::from(input.is_ok()));
+                if let Ok(input) = &input {
+                    figures.learner_queue.add(-1);
+                    figures.learner_bytes.add(-input.bytes());
+                }
                 match input {
                     Ok(Input::Video(message)) => {
                         let looked_at = match begins_a_unit(&message.payload) {

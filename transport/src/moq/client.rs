@@ -1,7 +1,8 @@
 //! A sender's or a viewer's connection to a server.
 
 use super::{
-    CODE_REFUSED, Life, PROTOCOLS, Publisher, Subscription, ended, new_origin, publish::Draining, split_path,
+    CODE_REFUSED, Life, PROTOCOLS, Publisher, Subscription, ended, new_origin, new_pool, publish::Draining,
+    split_path,
 };
 use crate::{EndpointConfig, Error, Result, Track, config::Secret, quic, token::Grant};
 use moq_net::{SessionError, origin, time};
@@ -71,8 +72,9 @@ impl Client {
     /// [`Error::Bind`], [`Error::Config`], [`Error::CertificateFile`], [`Error::Token`].
     pub async fn connect(config: &EndpointConfig, server: &str) -> Result<Self> {
         let (connection, transport) = dial(config, server).await?;
-        let (outgoing, outgoing_driver) = new_origin(config);
-        let (incoming, incoming_driver) = new_origin(config);
+        let pool = new_pool(config);
+        let (outgoing, outgoing_driver) = new_origin(config, &pool);
+        let (incoming, incoming_driver) = new_origin(config, &pool);
         let handshake = moq_net::Client::new()
             .with_publisher(&outgoing)
             .with_subscriber(incoming.clone())

@@ -33,6 +33,8 @@ pub struct ServerStats {
     pub refused_token: u64,
     /// Handshakes that failed or took too long.
     pub failed_handshakes: u64,
+    /// What is kept for slow readers, bytes. What is relayed counts twice, as it came and as it goes, and is held once.
+    pub cached_bytes: u64,
 }
 
 /// The counters of [`ServerStats`].

@@ -4,13 +4,13 @@ use super::{
     CODE_EXPIRED, CODE_FORBIDDEN, CODE_FULL, CODE_REFUSED, Life, Publisher, Subscription,
     gate::{Complaint, Counts, Gate, Place, ServerStats, patterns},
     handshake::{Failed, TOO_SLOW, deny, handshake},
-    new_origin,
+    new_origin, new_pool,
     owners::Owners,
     publish::Draining,
     split_path,
 };
 use crate::{EndpointConfig, Error, Result, Track, config::Certificate, quic, token::Grant};
-use moq_net::{SessionError, origin, stats, time};
+use moq_net::{SessionError, cache, origin, stats, time};
 use std::{
     collections::{BTreeMap, HashSet},
     net::SocketAddr,
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     stats: stats::Registry,
     /// What viewers may read: only what the server itself published.
     pub(super) published: origin::Producer,
+    /// The memory of everything that is kept here.
+    pub(super) pool: cache::Pool,
     draining: Draining,
     pub(super) owners: Owners,
 }
@@ -77,12 +79,14 @@ impl Server {
         let crypto = server.crypto.clone();
         let endpoint = quic::listen(server, config.bind)?;
         let local_addr = endpoint.local_addr().map_err(|source| Error::Bind { addr: config.bind, source })?;
-        let (published, driver) = new_origin(config);
+        let pool = new_pool(config);
+        let (published, driver) = new_origin(config, &pool);
         let (announced, incoming) = mpsc::channel(INCOMING_WAITING_MAX);
         let shared = Arc::new(Shared {
             gate,
             stats: stats::Registry::new(stats::Config::new()),
             published,
+            pool,
             draining: Draining::default(),
             owners: Owners::default(),
         });
@@ -139,6 +143,7 @@ impl Server {
             server.crypto = self.crypto.clone();
         }
         self.shared.gate.reload(config)?;
+        self.shared.pool.resize(config.limits.cache_bytes_max);
         self.endpoint.set_server_config(Some(server));
         Ok(())
     }
@@ -158,6 +163,7 @@ impl Server {
             refused_full: counts.refused_full.load(Ordering::Relaxed),
             refused_token: counts.refused_token.load(Ordering::Relaxed),
             failed_handshakes: counts.failed_handshakes.load(Ordering::Relaxed),
+            cached_bytes: self.shared.pool.used(),
         }
     }
 
@@ -285,7 +291,7 @@ async fn session(
     let id = transport.stable_id();
     // moq-net would say the code alone, and not why.
     let close = transport.clone();
-    let (ingest, ingest_driver) = new_origin(&config);
+    let (ingest, ingest_driver) = new_origin(&config, &shared.pool);
     let mut server = moq_net::Server::new().with_subscriber(ingest.clone()).with_stats(shared.egress());
     // What a token does not cover is not there for its holder.
     if let Ok(served) = shared.published.consume().scope("", &patterns(&grant.view)) {
