@@ -114,7 +114,7 @@ fn pause(n: u32, luck: f64) -> Duration {
 }
 
 /// Differs from process to process.
-fn rand_seed() -> u64 {
+pub(crate) fn rand_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
 }
@@ -131,6 +131,7 @@ pub fn hopeless(error: &Error) -> bool {
             | Error::Token { .. }
             | Error::Forbidden { .. }
             | Error::Expired
+            | Error::Refused { .. }
     )
 }
 
