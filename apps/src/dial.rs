@@ -12,7 +12,7 @@ const RETRY: Duration = Duration::from_millis(700);
 const QUICK_TRIES: u32 = 40;
 /// after that ever longer, up to this.
 const RETRY_MAX: Duration = Duration::from_secs(15);
-/// Share of a pause that is drawn: those whom one outage cut off do not all come back at once.
+/// Share of a pause that is drawn.
 const JITTER: f64 = 0.5;
 
 /// A server, and how to reach it.
@@ -59,11 +59,11 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
-    let mut rng = Rng::new(rand_seed());
+    let mut backoff = Backoff::default();
     let mut tries = JoinSet::new();
-    for n in 0.. {
+    loop {
         tries.spawn(connect());
-        let pause = tokio::time::sleep(pause(n, rng.unit()));
+        let pause = tokio::time::sleep(backoff.pause());
         tokio::pin!(pause);
         loop {
             let tried = tokio::select! {
@@ -78,7 +78,33 @@ where
             }
         }
     }
-    unreachable!("the loop ends with a connection or an error")
+}
+
+/// The pauses between tries: short for half a minute, then ever longer, and drawn so that those whom one outage cut off do
+/// not all come back at once.
+pub struct Backoff {
+    tries: u32,
+    rng: Rng,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { tries: 0, rng: Rng::new(rand_seed()) }
+    }
+}
+
+impl Backoff {
+    /// Before the next try.
+    pub fn pause(&mut self) -> Duration {
+        let pause = pause(self.tries, self.rng.unit());
+        self.tries = self.tries.saturating_add(1);
+        pause
+    }
+
+    /// A try was good: the next outage begins with short pauses.
+    pub fn reset(&mut self) {
+        self.tries = 0;
+    }
 }
 
 /// Before the next try after the `n`-th; `luck` in 0 to 1.
@@ -88,7 +114,7 @@ fn pause(n: u32, luck: f64) -> Duration {
 }
 
 /// Differs from process to process.
-fn rand_seed() -> u64 {
+pub(crate) fn rand_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
 }
@@ -105,6 +131,7 @@ pub fn hopeless(error: &Error) -> bool {
             | Error::Token { .. }
             | Error::Forbidden { .. }
             | Error::Expired
+            | Error::Refused { .. }
     )
 }
 
@@ -126,6 +153,10 @@ mod tests {
             assert!(*range.start() >= RETRY / 2 && *range.end() <= RETRY_MAX, "{n}: {range:?}");
         }
         assert_eq!(pause(1000, 0.0), RETRY_MAX);
+        let mut backoff = Backoff { tries: 1000, rng: Rng::new(1) };
+        assert!(backoff.pause() >= RETRY_MAX / 2);
+        backoff.reset();
+        assert!(backoff.pause() <= RETRY);
     }
 
     #[tokio::test]

@@ -160,8 +160,12 @@ impl Ingest {
     /// What the cameras or the connection say; lost cameras come back by themselves.
     pub fn run(mut self, uplink: &mut Uplink, stop: &AtomicBool) -> Result<(Sent, Counts)> {
         let mut out = Out::new(&self.plan, uplink);
-        let mut small =
-            Small { decoder: Decoder::new(decode::Limits::default())?, broken: true, size: self.plan.lr };
+        let mut small = Small {
+            decoder: Decoder::new(decode::Limits::default())?,
+            broken: true,
+            size: self.plan.lr,
+            decoded: 0,
+        };
         let mut pairs = Pairs::default();
         let mut scenes = Scenes::default();
         for packet in std::mem::take(&mut self.first_audio) {
@@ -179,7 +183,13 @@ impl Ingest {
                     None => continue,
                 },
             };
-            out.video(&unit)?;
+            let goes = out.video(&unit)?;
+            self.main.rest(!goes);
+            if !goes {
+                // Nobody learns from it. What comes next continues nothing that was decoded.
+                small.broken = true;
+                continue;
+            }
             for frame in small.decode(&unit)? {
                 scenes.see(&frame.image, frame.pts_us);
                 if let Some(zero_us) = unit.zero_unix_us {
@@ -195,7 +205,15 @@ impl Ingest {
             }
         }
         let (sent, counts) = (out.sent, pairs.counts);
-        tracing::info!(frames = sent.frames, patches = sent.patches, ?counts, "stream ended");
+        let (decoded, passed_by) = (small.decoded, sent.passed_by);
+        tracing::info!(
+            frames = sent.frames,
+            passed_by,
+            decoded,
+            patches = sent.patches,
+            ?counts,
+            "stream ended"
+        );
         Ok((sent, counts))
     }
 }
@@ -206,6 +224,8 @@ struct Small {
     /// A picture is missing or damaged.
     broken: bool,
     size: (u32, u32),
+    /// Pictures handed to the decoder.
+    decoded: u64,
 }
 
 impl Small {
@@ -217,6 +237,7 @@ impl Small {
             return Ok(Vec::new());
         }
         let mut frames = if unit.fresh { self.decoder.flush()? } else { Vec::new() };
+        self.decoded += 1;
         match self.decoder.decode(&unit.data, unit.pts_us) {
             Ok(more) => frames.extend(more),
             Err(error) => {
@@ -263,8 +284,9 @@ impl<'a> Out<'a> {
         }
     }
 
-    /// Sends an access unit as it is. What does not continue what came before waits for a keyframe.
-    fn video(&mut self, unit: &AccessUnit) -> Result<()> {
+    /// Sends an access unit as it is. What does not continue what came before waits for a keyframe. Whether there is
+    /// somebody to send to.
+    fn video(&mut self, unit: &AccessUnit) -> Result<bool> {
         let link = self.uplink.link()?;
         let now = self.start.elapsed();
         if link == Link::Fresh && !self.gap {
@@ -273,7 +295,7 @@ impl<'a> Out<'a> {
         self.gap |= link != Link::Up;
         if link == Link::Down || (self.gap && !unit.keyframe) {
             self.sent.passed_by += 1;
-            return Ok(());
+            return Ok(link != Link::Down);
         }
         self.gap = false;
         self.sent.frames += 1;
@@ -291,7 +313,7 @@ impl<'a> Out<'a> {
             self.pacer.on_sent(now, self.uplink.written(), stats.bytes_sent);
             self.pacer.on_rtt(now, stats.rtt, stats.min_rtt);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Sends a packet of audio as it is.

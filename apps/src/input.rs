@@ -37,7 +37,7 @@ pub enum Input {
     Webcam(PathBuf),
     /// A y4m file.
     Y4m(PathBuf),
-    /// An MP4 file.
+    /// An MP4 or Matroska file.
     Mp4(PathBuf),
 }
 
@@ -92,7 +92,7 @@ fn pattern(format: &str) -> Option<Input> {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Source")]
 pub struct Options {
-    /// What to send: an MP4 or y4m file, `-` for y4m on standard input, `rtsp://HOST/PATH` for a camera,
+    /// What to send: an MP4, Matroska or y4m file, `-` for y4m on standard input, `rtsp://HOST/PATH` for a camera,
     /// `/dev/video0` for a webcam, or
     /// `test:1280x720@30` for a moving test pattern with the time in it.
     #[arg(long, value_name = "SOURCE")]
@@ -270,11 +270,22 @@ fn webcam(path: &Path, stop: &Arc<AtomicBool>) -> Result<Box<dyn Source>> {
 
 #[cfg(not(all(target_os = "linux", feature = "webcam")))]
 fn webcam(path: &Path, _stop: &Arc<AtomicBool>) -> Result<Box<dyn Source>> {
-    bail!(
-        "{}: this program was built without webcams (on Linux: cargo build --features webcam); or let ffmpeg read it: \
-         ffmpeg -f v4l2 -i {} -pix_fmt yuv420p -f yuv4mpegpipe - | hone-sender --input -",
-        path.display(),
-        path.display()
+    bail!("{}: {}", path.display(), webcam_hint(std::env::consts::OS, path))
+}
+
+/// How ffmpeg reads a webcam for us; `os` as [`std::env::consts::OS`] has it.
+#[cfg(any(test, not(all(target_os = "linux", feature = "webcam"))))]
+fn webcam_hint(os: &str, path: &Path) -> String {
+    let (why, from) = match os {
+        "macos" => ("webcams have numbers on macOS", "avfoundation -framerate 30 -i 0".to_owned()),
+        "windows" => ("webcams have names on Windows", "dshow -i video=\"NAME\"".to_owned()),
+        _ => (
+            "this program was built without webcams (on Linux: cargo build --features webcam)",
+            format!("v4l2 -i {}", path.display()),
+        ),
+    };
+    format!(
+        "{why}; let ffmpeg read it: ffmpeg -f {from} -pix_fmt yuv420p -f yuv4mpegpipe - | hone-sender --input -"
     )
 }
 
@@ -328,6 +339,19 @@ mod tests {
         }
         assert!(input("rtsps://u:secret@cam/1").unwrap_err().contains("rtsps is not supported"));
         assert!(input("https://example.com/a.m3u8").unwrap_err().contains("pipe y4m"));
+    }
+
+    #[test]
+    fn a_webcam_that_cannot_be_opened_is_ffmpegs() {
+        let hint = |os| webcam_hint(os, Path::new("/dev/video0"));
+        for (os, from) in [
+            ("linux", "ffmpeg -f v4l2 -i /dev/video0 "),
+            ("macos", "ffmpeg -f avfoundation -framerate 30 -i 0 "),
+            ("windows", "ffmpeg -f dshow -i video=\"NAME\" "),
+        ] {
+            assert!(hint(os).contains(from) && hint(os).ends_with("| hone-sender --input -"), "{os}");
+        }
+        assert!(hint("linux").contains("--features webcam") && !hint("macos").contains("Linux"));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Learner {
     frames: VecDeque<Frame>,
     frame_bytes: usize,
     waiting: VecDeque<(i64, Vec<u8>)>,
+    /// Why waiting patches were refused, until that is asked for.
+    refused: Vec<Error>,
     scale: usize,
     scenes: Scenes,
     demand: Demand,
@@ -72,6 +74,7 @@ impl Learner {
             frames: VecDeque::new(),
             frame_bytes: 0,
             waiting: VecDeque::new(),
+            refused: Vec::new(),
             scale: trainer.published().arch().scale(),
             scenes: Scenes::default(),
             demand: Demand::default(),
@@ -116,12 +119,18 @@ impl Learner {
                 self.frame_bytes -= gone.map_or(0, |frame| frame.image.y().len() * 3 / 2);
             }
         }
+        // Nobody may have asked why: only the newest reasons are kept.
+        self.refused.clear();
         for (pts_us, message) in std::mem::take(&mut self.waiting) {
-            if let Err(error) = self.patch(pts_us, message) {
-                tracing::warn!(%error, pts_us, "training patch refused");
-            }
+            let refused = self.patch(pts_us, message).err();
+            self.refused.extend(refused);
         }
         Ok(())
+    }
+
+    /// Why patches were refused that had waited for the last picture.
+    pub fn refused(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Takes a patch message for the frame at `pts_us`.

@@ -192,6 +192,15 @@ impl Screen {
         self.upscaler.upscale(&picture::yuv420(frame), mode, rgba)
     }
 
+    /// The frame of the last [`Screen::present`] by bicubic, beside what was made of it and for as long; none where that
+    /// did not stay on a device.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn beside(&mut self) -> Result<Option<hone_runtime::wgpu::Texture>, hone_runtime::Error> {
+        self.upscaler.beside()
+    }
+
     /// As [`Screen::upscale`], but the picture may stay on the device, and `rgba` as it is: then the texture is it.
     ///
     /// # Errors

@@ -38,10 +38,12 @@ use crate::turns::Turns;
 pub const UPDATE_FORMAT: &str = "hone-update-1";
 /// Messages that wait for a stream's learner: about ten seconds of video. The relay never waits for it.
 const LEARNER_QUEUE: usize = 300;
+/// Their payload, bytes: ten seconds of more than any H.264 that is worth enhancing.
+const LEARNER_BYTES_MAX: i64 = 32 << 20;
 /// Updates that wait for the relay, which takes them between two frames.
 const PUBLICATIONS_MAX: usize = 4;
-/// Messages between a sender's connection and the relay.
-const RELAY_QUEUE: usize = 64;
+/// Messages between a sender's connection and the relay, which takes each at once. One may be as large as a model update.
+const RELAY_QUEUE: usize = 8;
 /// Connections of one sender that wait to be looked at: it may come back while its last one is still being missed.
 const RETURNING_MAX: usize = 4;
 /// How often what is known of viewers that have left is forgotten.
@@ -132,11 +134,11 @@ pub async fn run(
         let (turns, setup) = (turns.clone(), setup.clone());
         streams.spawn(async move {
             let mut next = Some(subscription);
-            while let Some(subscription) = next.take() {
+            while let Some(mut subscription) = next.take() {
                 let name = subscription.name().to_owned();
                 let streamed = stream(
                     &server,
-                    subscription,
+                    &mut subscription,
                     &mut returning,
                     &setup,
                     turns.clone(),
@@ -149,7 +151,10 @@ pub async fn run(
                         next = another;
                     }
                     Err(error) => {
-                        tracing::warn!(stream = name, error = format!("{error:#}"), "stream dropped");
+                        let reason = format!("{error:#}");
+                        tracing::warn!(stream = name, error = reason, "stream dropped");
+                        // Or it would send to nobody for ever.
+                        subscription.refuse(&reason);
                     }
                 }
                 // One that came in the last moment.
@@ -206,10 +211,11 @@ fn arch_of_sender(catalog: &Catalog) -> Result<Arch> {
     Ok(arch)
 }
 
-/// One stream from its announcement to its end. Gives back what has its name then.
+/// One stream from its announcement to its end. Gives back what has its name then, and leaves in `subscription` the
+/// newest connection of its sender.
 async fn stream(
     server: &Server,
-    subscription: Subscription,
+    subscription: &mut Subscription,
     returning: &mut channel::Receiver<Subscription>,
     setup: &Setup,
     turns: Arc<Turns>,
@@ -217,7 +223,7 @@ async fn stream(
     stop: &AtomicBool,
 ) -> Result<Option<Subscription>> {
     let name = subscription.name().to_owned();
-    let leg = Leg::open(subscription).await?;
+    let mut leg = Leg::open(subscription.clone()).await?;
     let mut catalog = Catalog::parse(&leg.catalog)?;
     let learned_there = leg::learned_at_sender(&catalog);
     let arch = if learned_there { arch_of_sender(&catalog)? } else { arch_of(&catalog, &setup.trainer)? };
@@ -351,6 +357,7 @@ async fn stream(
         }
     };
     let (read, relayed) = tokio::join!(leg.read(returning, to_relay, wanted, patches_asked), relay);
+    *subscription = leg.close();
     if relayed.is_err() || !matches!(read, Ok(None)) {
         // Viewers look for the next stream of this name, where an end would be the end.
         video_out.break_off();
@@ -364,8 +371,15 @@ async fn stream(
 
 /// Hands a message to the learner, or drops it if the learner is far behind: the relay comes first.
 fn offer(to_learner: &mpsc::SyncSender<Input>, input: Input, stream: &str, figures: &Stream) {
-    match to_learner.try_send(input) {
-        Ok(()) => figures.learner_queue.add(1),
+    let bytes = input.bytes();
+    // A single one always fits.
+    let full = figures.learner_bytes.get() > 0 && figures.learner_bytes.get() + bytes > LEARNER_BYTES_MAX;
+    let offered = if full { Err(mpsc::TrySendError::Full(input)) } else { to_learner.try_send(input) };
+    match offered {
+        Ok(()) => {
+            figures.learner_queue.add(1);
+            figures.learner_bytes.add(bytes);
+        }
         Err(mpsc::TrySendError::Full(_)) => {
             figures.learner_dropped.add(1);
             tracing::debug!(stream, "the learner is behind, a message is dropped");

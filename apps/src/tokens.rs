@@ -1,6 +1,6 @@
 //! `hone token`: makes keys and tokens, and answers for them to relays.
 
-mod serve;
+pub mod serve;
 
 use std::fs::OpenOptions;
 use std::io::Write;

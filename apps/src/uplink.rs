@@ -1,5 +1,7 @@
 //! Where a sender's stream goes: a connection that is made again when it is lost.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use hone_media::audio;
@@ -51,6 +53,7 @@ struct Open {
     client: Client,
     /// Nothing was written yet, or not since somebody began to watch.
     fresh: bool,
+    opened: Instant,
     /// The server has asked for the video, at least once.
     asked: bool,
     /// It no longer does.
@@ -71,6 +74,9 @@ struct Open {
 /// A group is a stream on the wire: few enough that one bounds nothing, short enough to let go of.
 const PATCHES_PER_GROUP: u64 = 16;
 
+/// How long a server has to ask for the video at the start. One that serves on demand may never do.
+const ASKED_WITHIN: Duration = Duration::from_secs(3);
+
 /// Media time of a group of audio: a late viewer hears it from its newest group on.
 const AUDIO_GROUP_US: i64 = 500_000;
 
@@ -88,6 +94,7 @@ impl Open {
         Ok(Box::new(Self {
             client,
             fresh: true,
+            opened: Instant::now(),
             asked: false,
             resting: false,
             patches_written: 0,
@@ -107,7 +114,7 @@ impl Open {
     fn wanted(&mut self) -> bool {
         let asks = self.video.has_subscriber();
         self.asked |= asks;
-        let wanted = asks || !self.asked;
+        let wanted = asks || (!self.asked && self.opened.elapsed() < ASKED_WITHIN);
         match (wanted, self.resting) {
             (false, false) => tracing::info!("nobody watches, the encoder rests"),
             (true, true) => {

@@ -6,10 +6,12 @@
 
 mod common;
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::{EARLY_VERDICTS, Process};
+use hone_apps::server::models::Models;
+use hone_media::source::Mp4Source;
 use hone_model::rng::Rng;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_hone-server");
@@ -18,6 +20,11 @@ const VIEWER: &str = env!("CARGO_BIN_EXE_hone-viewer");
 
 /// What a process may take to begin, or to be back, on a busy machine.
 const MOMENT: Duration = Duration::from_secs(40);
+/// What a server takes to save what it has learned of a stream.
+const SAVES_IN: Duration = Duration::from_secs(15);
+/// Frames of the stream that a kill may take from a recording: the GOP that was being written. After what looks like a
+/// cut one is up to twice as long as the 12 or 13 frames that half a second asks for.
+const GOP_FRAMES_MAX: u64 = 26;
 
 /// The three, with a certificate that outlives the server.
 struct Trio<'a> {
@@ -67,34 +74,64 @@ impl Trio<'_> {
     }
 }
 
-/// Frames that a viewer has shown, by its statistics.
-fn frames(folder: &Path, stats: &str) -> u64 {
+/// Frames that a viewer has shown, by the last whole line of its statistics.
+fn shown(folder: &Path, stats: &str) -> u64 {
     let text = std::fs::read_to_string(folder.join(stats)).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let last = whole.lines().next_back().unwrap_or("{}");
     serde_json::from_str::<serde_json::Value>(last).unwrap()["frames"].as_u64().unwrap_or(0)
 }
 
-/// Waits until a viewer has shown frames that it had not.
-fn goes_on(viewer: &mut Process, folder: &Path, stats: &str, what: &str) {
-    let before = frames(folder, stats);
-    viewer.wait_for(what, MOMENT, |_| (frames(folder, stats) > before + 5).then_some(()));
+/// Waits until a server that began at `begun` has saved a model. Whether it has, in that time.
+fn has_saved(folder: &Path, begun: SystemTime, limit: Duration) -> bool {
+    let start = Instant::now();
+    let saved = || {
+        let files = std::fs::read_dir(folder.join("models")).into_iter().flatten().flatten();
+        let mut models = files.filter(|file| file.path().extension().is_some_and(|end| end == "hnu"));
+        models.any(|model| model.metadata().and_then(|file| file.modified()).is_ok_and(|time| time >= begun))
+    };
+    while !saved() && start.elapsed() < limit {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    saved()
 }
 
-/// Every recording plays up to its last fragment; every model file is whole.
-fn all_is_whole(folder: &Path, recordings: &[String]) {
-    for file in recordings {
-        // Killed within its first fragment, a recording is empty.
-        if std::fs::metadata(folder.join(file)).is_ok_and(|file| file.len() > 4096) {
-            let (_, times) = common::read(&folder.join(file));
-            assert!(!times.is_empty(), "{file}");
-        }
+/// Waits until a viewer has shown frames that it had not.
+fn goes_on(viewer: &mut Process, folder: &Path, stats: &str, what: &str) {
+    let before = shown(folder, stats);
+    viewer.wait_for(what, MOMENT, |_| (shown(folder, stats) > before + 5).then_some(()));
+}
+
+/// A recording plays up to its last fragment: it holds all that its viewer had shown, but for the GOP that the kill cut.
+fn plays(folder: &Path, record: &str, stats: &str) {
+    let stem = record.strip_suffix(".mp4").unwrap();
+    let parts = (1..).map(|part| match part {
+        1 => folder.join(record),
+        part => folder.join(format!("{stem}-{part}.mp4")),
+    });
+    // Killed within its first GOP, a recording is empty.
+    let frames = |part: PathBuf| Mp4Source::open(&part).map_or(0, |_| common::read(&part).1.len());
+    let recorded: usize = parts.take_while(|part| part.exists()).map(frames).sum();
+    let shown = shown(folder, stats);
+    assert!(
+        recorded as u64 + GOP_FRAMES_MAX >= shown,
+        "{record}: {recorded} frames of {shown} that were shown"
+    );
+}
+
+/// Every saved model is whole, as the server reads them. How many there are.
+fn models(folder: &Path) -> usize {
+    let folder = folder.join("models");
+    let models = Models::open(&folder, usize::MAX).unwrap();
+    let files =
+        std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let files: Vec<String> = files.collect();
+    for name in &files {
+        let parts: Vec<&str> = name.split('.').collect();
+        let ["cam", arch, "hnu"] = parts[..] else { panic!("{name} is no saved model of this stream") };
+        assert!(models.load("cam", arch.parse().unwrap()).is_some(), "{name} was torn");
     }
-    let models = std::fs::read_dir(folder.join("models")).into_iter().flatten();
-    for model in models {
-        let name = model.unwrap().file_name().into_string().unwrap();
-        assert!(!name.contains("corrupt"), "{name} was torn");
-    }
+    files.len()
 }
 
 #[test]
@@ -118,16 +155,29 @@ fn whoever_is_killed_the_others_recover() {
     let mut server = trio.server();
     let mut sender = trio.sender();
     let (mut viewer, record, mut stats) = trio.viewer();
-    let mut recordings = vec![record];
+    let mut recordings = vec![(record, stats.clone())];
+    let (mut begun, mut saves) = (SystemTime::now(), 0);
     let mut slowest = Duration::ZERO;
     for run in 0..runs {
         goes_on(&mut viewer, folder, &stats, "video before the kill");
         std::thread::sleep(Duration::from_secs_f64(1.5 * rng.unit()));
-        let killed = Instant::now();
+        let mut killed = Instant::now();
         let victim = ["server", "sender", "viewer"][run % 3];
         match victim {
             "server" => {
+                // What was learned is saved every ten seconds, longer than a server lives here: every other one is let do so.
+                // The first has to; a later one may have learned nothing better than what it found.
+                if run % 6 == 0 {
+                    let limit = if run == 0 { MOMENT } else { SAVES_IN };
+                    saves += u32::from(has_saved(folder, begun, limit));
+                    assert!(saves > 0, "nothing is saved: {}", server.stderr());
+                    std::thread::sleep(Duration::from_secs_f64(rng.unit()));
+                    killed = Instant::now();
+                }
                 drop(server);
+                // As it lies there, before the next one looks.
+                assert_eq!(models(folder), 1);
+                begun = SystemTime::now();
                 server = trio.server();
             }
             "sender" => {
@@ -138,7 +188,7 @@ fn whoever_is_killed_the_others_recover() {
                 drop(viewer);
                 let (next, record, next_stats) = trio.viewer();
                 (viewer, stats) = (next, next_stats);
-                recordings.push(record);
+                recordings.push((record, stats.clone()));
             }
         }
         goes_on(&mut viewer, folder, &stats, &format!("video after the {victim} was killed, run {run}"));
@@ -151,6 +201,12 @@ fn whoever_is_killed_the_others_recover() {
     assert_eq!(sender.end(MOMENT), 0, "{}", sender.stderr());
     server.interrupt();
     assert_eq!(server.end(MOMENT), 0, "{}", server.stderr());
-    all_is_whole(folder, &recordings);
-    println!("{runs} kills, slowest recovery {slowest:?}, {} recordings play", recordings.len());
+    for (record, stats) in &recordings {
+        plays(folder, record, stats);
+    }
+    assert_eq!(models(folder), 1);
+    let recordings = recordings.len();
+    println!(
+        "{runs} kills, slowest recovery {slowest:?}, {recordings} recordings play, {saves} servers had saved a model"
+    );
 }

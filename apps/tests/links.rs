@@ -130,25 +130,12 @@ async fn video_kbps(rig: &Rig) -> f64 {
 async fn video_gives_way_to_a_link_that_becomes_thin_and_takes_what_it_offers_again() {
     let link = link::Config { rate_bps: 2e6, ..some_milliseconds() };
     let rig = Rig::start((640, 384), 900.0, link).await;
-    let frames = |rig: &Rig, more: usize| {
-        let seen = rig.seen.lock().unwrap().frames.len();
-        move |now: &live::Seen| now.frames.len() >= seen + more
-    };
-    // How long ago the newest frame was due, against the first ones: a queue makes it old.
-    let age = |rig: &Rig| {
-        let frames = &rig.seen.lock().unwrap().frames;
-        let aged = |(at, pts_us, _): &(Instant, i64, u64)| {
-            at.duration_since(frames[0].0).as_secs_f64() - (pts_us - frames[0].1) as f64 / 1e6
-        };
-        let youngest = frames.iter().map(aged).fold(f64::INFINITY, f64::min);
-        frames.iter().rev().take(30).map(|frame| aged(frame) - youngest).fold(0.0, f64::max)
-    };
-    rig.until("6 s of video", Duration::from_secs(60), frames(&rig, 180)).await;
+    rig.frames(180, Duration::from_secs(60)).await;
     rig.up.set_rate_bps(300e3);
     tokio::time::sleep(Duration::from_secs(12)).await;
     // Its queue alone holds 1.3 s of video, and at the old rate would never be empty again.
-    rig.until("2 s of video", Duration::from_secs(20), frames(&rig, 60)).await;
-    let thin = age(&rig);
+    rig.frames(60, Duration::from_secs(20)).await;
+    let thin = rig.seen.lock().unwrap().age_s(30);
     let kbps = rig.monitor.stats().video_kbps;
     assert!(thin < 0.8, "video is {thin} s old");
     assert!(kbps < 400.0, "{kbps} kbit/s through 300");
@@ -162,4 +149,55 @@ async fn video_gives_way_to_a_link_that_becomes_thin_and_takes_what_it_offers_ag
     }
     assert!(risen > 500.0, "{risen} kbit/s through 2,000, a minute after it was thin");
     rig.end().await;
+}
+
+/// The goal for a link that loses a tenth of all packets, share of the frames.
+const LOST_MAX: f64 = 0.02;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_plays_on_where_every_tenth_packet_is_lost_and_others_overtake() {
+    let link = link::Config {
+        delay: Duration::from_millis(15),
+        jitter: Duration::from_millis(20),
+        loss: 0.1,
+        seed: 11,
+        ..link::Config::default()
+    };
+    let rig = Rig::set_up(Setting { link, every_frame: true, ..Setting::default() }).await;
+    rig.frames(450, Duration::from_secs(90)).await;
+    let (seen, dropped) = (rig.seen.clone(), rig.up.dropped() + rig.down.dropped());
+    rig.end().await;
+    let seen = seen.lock().unwrap();
+    one_stream(&seen);
+    assert!(dropped > 100, "the links lost only {dropped} packets");
+    let lost = seen.lost(30.0);
+    println!("{dropped} packets lost on both legs, {:.2}% of the frames", 100.0 * lost);
+    assert!(lost < LOST_MAX, "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patches_and_models_arrive_where_every_fiftieth_packet_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("clip.mp4");
+    common::clip(&clip, (256, 144), 250, 25.0);
+    let link = link::Config {
+        delay: Duration::from_millis(15),
+        jitter: Duration::from_millis(10),
+        loss: 0.02,
+        seed: 12,
+        ..link::Config::default()
+    };
+    let setting =
+        Setting { clip: Some(clip), link, early_verdicts: true, every_frame: true, ..Setting::default() };
+    let rig = Rig::set_up(setting).await;
+    let learned = |seen: &live::Seen| seen.frames.last().is_some_and(|(.., version)| *version > 2);
+    rig.until("several versions", Duration::from_secs(90), learned).await;
+    let seen = rig.seen.clone();
+    let ended = rig.end().await;
+    let seen = seen.lock().unwrap();
+    one_stream(&seen);
+    let lost = seen.lost(25.0);
+    println!("version {}, {} patches, {lost} of the frames lost", ended.received.version, ended.sent.patches);
+    assert!(ended.sent.patches > 0);
+    assert!(lost < LOST_MAX, "{lost}");
 }

@@ -1,4 +1,4 @@
-//! A server as it is run: tokens, figures, reload, saved models, and senders that do harm.
+//! A server as it is run: tokens, figures, reload, saved models.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
@@ -9,15 +9,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{EARLY_VERDICTS, Process};
-use hone_apps::server::{self, Setup, UPDATE_FORMAT, Unwatched};
-use hone_transport::catalog::{self, Catalog, Hone, Rendition};
-use hone_transport::config::{Certificate, Trust};
-use hone_transport::{Client, EndpointConfig, Server, Track, hex};
 
 const HONE: &str = env!("CARGO_BIN_EXE_hone");
 const SERVER: &str = env!("CARGO_BIN_EXE_hone-server");
@@ -175,171 +169,6 @@ fn a_server_with_tokens_is_watched_reloaded_and_goes_on_where_it_was() {
         assert_eq!(run.process.end(MOMENT), 0, "{}", run.process.stderr());
         assert!(!damage || folder.join("models/cam.live-1x8-x2.hnu.corrupt").exists());
     }
-}
-
-/// A server in this process, that trains a tiny network.
-async fn serve(
-    setup: Setup,
-    stop: &Arc<AtomicBool>,
-) -> (Arc<Server>, tokio::task::JoinHandle<anyhow::Result<()>>) {
-    let bind = ([127, 0, 0, 1], 0).into();
-    let config = EndpointConfig { bind, certificate: Certificate::Dev, ..EndpointConfig::default() };
-    let server = Arc::new(Server::bind(&config).await.unwrap());
-    let running = tokio::spawn(server::run(server.clone(), setup, Arc::new(Unwatched), stop.clone()));
-    (server, running)
-}
-
-async fn dial(server: &Server) -> Client {
-    let trust = Trust::Pinned(vec![hex(&server.certificate_hash())]);
-    let config = EndpointConfig { bind: ([127, 0, 0, 1], 0).into(), trust, ..EndpointConfig::default() };
-    Client::connect(&config, &server.local_addr().to_string()).await.unwrap()
-}
-
-/// A catalog that claims pictures of this size.
-fn claims(width: u32, height: u32) -> String {
-    let container = catalog::Container { kind: "annexb".into() };
-    let codec = "avc1.42e01f".into();
-    let rendition = Rendition {
-        codec,
-        coded_width: width,
-        coded_height: height,
-        framerate: None,
-        bitrate: None,
-        container,
-    };
-    let mut catalog = Catalog::default();
-    catalog.video.renditions.insert("video".into(), rendition);
-    catalog.hone = Some(Hone {
-        arch: String::new(),
-        update_format: String::new(),
-        hr_width: 2 * width,
-        hr_height: 2 * height,
-        colour: catalog::Colour { matrix: "bt601".into(), range: "limited".into() },
-        start_unix_us: 0,
-    });
-    String::from_utf8(catalog.to_json()).unwrap()
-}
-
-/// The same from a sender that learns this network.
-fn claims_to_learn(width: u32, height: u32, arch: &str) -> String {
-    let mut catalog = Catalog::parse(claims(width, height).as_bytes()).unwrap();
-    catalog.hone = catalog.hone.map(|hone| hone.learned_here(arch, UPDATE_FORMAT));
-    String::from_utf8(catalog.to_json()).unwrap()
-}
-
-/// One access unit with a keyframe of this size.
-fn keyframe(width: u32, height: u32) -> Vec<u8> {
-    use hone_media::encode::{Config, Encoder};
-    let mut encoder = Encoder::new(&Config::new(width, height, 25.0, 300)).unwrap();
-    encoder.encode(&common::picture(width, height, 0, 0), 0, true).unwrap().data
-}
-
-/// Writes `catalog` and messages of video, and says whether the server ends the stream within a moment.
-async fn publish(
-    server: &Server,
-    name: &str,
-    catalog: &str,
-    video: impl Iterator<Item = Vec<u8>>,
-    shown: impl Fn() -> bool,
-) -> bool {
-    let sender = dial(server).await;
-    let beside = if catalog.contains(UPDATE_FORMAT) { Track::Model } else { Track::Patches };
-    let mut publisher = sender.publish(name, &[Track::Catalog, Track::Video, beside]).unwrap();
-    let mut catalog_out = publisher.track(Track::Catalog).unwrap();
-    let mut video_out = publisher.track(Track::Video).unwrap();
-    let mut beside_out = publisher.track(beside).unwrap();
-    catalog_out.write(true, 0, catalog.to_owned().into()).unwrap();
-    for (i, payload) in video.enumerate() {
-        video_out.write(true, i as i64 * 40_000, payload.into()).unwrap();
-        beside_out.write(true, i as i64 * 40_000, vec![i as u8; 50].into()).unwrap();
-        // What a server does not read in time is dropped by the sender; this one is to have it all.
-        if i % 8 == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-    let begun = Instant::now();
-    let mut seen = false;
-    while begun.elapsed() < Duration::from_secs(8) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        seen |= shown();
-        if !shown() && (seen || begun.elapsed() > Duration::from_secs(2)) {
-            return true;
-        }
-    }
-    false
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn senders_that_lie_or_flood_are_dropped_and_the_others_stay() {
-    let limits = server::limits::Limits {
-        picture_pixels_max: 320 * 192,
-        pictures_per_second_max: 20,
-        patches_per_second_max: 20,
-        audio_packets_per_second_max: 50,
-        ..server::limits::Limits::default()
-    };
-    let trainer =
-        server::Options { backend: server::Backend::Cpu, blocks: 1, features: 8, ..Default::default() };
-    let setup = Setup { trainer, limits: Arc::new(limits.into()), ..Setup::default() };
-    let metrics = setup.metrics.clone();
-    let stop = Arc::new(AtomicBool::new(false));
-    let (server, running) = serve(setup, &stop).await;
-    let shown = |name: &'static str| {
-        let (metrics, server) = (metrics.clone(), server.clone());
-        move || metrics.text(&server).contains(&format!("hone_pictures_total{{stream=\"{name}\"}}"))
-    };
-    let small = keyframe(64, 48);
-
-    // One that behaves, all the while.
-    let honest = dial(&server).await;
-    let mut publisher = honest.publish("honest", &[Track::Catalog, Track::Video, Track::Patches]).unwrap();
-    let mut catalog_out = publisher.track(Track::Catalog).unwrap();
-    let mut video_out = publisher.track(Track::Video).unwrap();
-    let _patches_out = publisher.track(Track::Patches).unwrap();
-    catalog_out.write(true, 0, claims(64, 48).into()).unwrap();
-    video_out.write(true, 0, small.clone().into()).unwrap();
-    let begun = Instant::now();
-    while !shown("honest")() {
-        assert!(begun.elapsed() < MOMENT, "the honest stream does not begin");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-
-    // Pictures that are larger than the catalog says, and a catalog of pictures that are too large.
-    let large = keyframe(320, 192);
-    assert!(publish(&server, "liar", &claims(64, 48), std::iter::once(large), shown("liar")).await);
-    assert!(
-        publish(&server, "giant", &claims(640, 480), std::iter::once(small.clone()), shown("giant")).await
-    );
-    // A catalog that is none.
-    assert!(
-        publish(&server, "garbled", "{\"video\":7}", std::iter::once(small.clone()), shown("garbled")).await
-    );
-    // A network that does not suit the sizes, none at all, and one whose updates are garbage.
-    for arch in ["live-1x8-x4", "live", "live-1x8-x2"] {
-        let catalog = claims_to_learn(64, 48, arch);
-        let updates = std::iter::repeat_n(small.clone(), 3);
-        assert!(publish(&server, "teacher", &catalog, updates, shown("teacher")).await, "{arch}");
-    }
-    // More pictures than one may send.
-    let flood = std::iter::repeat_n(small.clone(), 400);
-    assert!(publish(&server, "flood", &claims(64, 48), flood, shown("flood")).await);
-    // Garbage in video and patches harms the stream that sends it alone: it goes on without training.
-    let garbage = (0..40u8).map(|i| (0..200u8).map(|k| k.wrapping_mul(i) ^ 0x5a).collect());
-    assert!(!publish(&server, "garbage", &claims(64, 48), garbage, shown("garbage")).await);
-
-    let pictures = |text: &str| {
-        hone_apps::top::parse(text).get("hone_pictures_total{stream=\"honest\"}").copied().unwrap_or(0.0)
-    };
-    assert_eq!(pictures(&metrics.text(&server)), 1.0);
-    video_out.write(true, 40_000, small.into()).unwrap();
-    let begun = Instant::now();
-    while pictures(&metrics.text(&server)) < 2.0 {
-        assert!(begun.elapsed() < MOMENT, "the honest stream was disturbed");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    stop.store(true, Ordering::Relaxed);
-    running.await.unwrap().unwrap();
-    assert!(metrics.draining());
 }
 
 #[test]

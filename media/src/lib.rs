@@ -1,4 +1,4 @@
-//! Sources and codecs: MP4 files, cameras, H.264, audio as it comes, scaling, colour tags, recording, patch images.
+//! Sources and codecs: MP4 and Matroska files, cameras, H.264, audio as it comes, scaling, colour tags, recording, patch images.
 //!
 //! Everything that parses bytes from outside lives here. The rules: every size is checked against a named
 //! limit of [`limits`] before memory is taken for it, every malformed input is an error value, and only
@@ -13,6 +13,7 @@ pub mod encode;
 pub mod frame;
 pub mod jpeg;
 pub mod limits;
+mod mkv;
 mod mp4;
 mod nal;
 mod quantiser;

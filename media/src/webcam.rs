@@ -97,8 +97,9 @@ fn mjpeg(image: &mut I420, bytes: &[u8]) -> Result<(), Error> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let mut decoder = Decoder::new(bytes);
     decoder.set_max_decoding_buffer_size(3 * width * height);
-    // The samples as they are: Y, Cb and Cr.
-    decoder.set_color_transform(ColorTransform::None);
+    // The samples as they are, Y, Cb and Cr of each pixel: for this decoder that is RGB, which it leaves alone. Its `None`
+    // panics where chroma is subsampled (jpeg-decoder 0.3.2).
+    decoder.set_color_transform(ColorTransform::RGB);
     decoder.read_info().map_err(|error| damaged(&error))?;
     let info = decoder.info().ok_or_else(|| damaged(&"no header"))?;
     let (have, kind) = ((usize::from(info.width), usize::from(info.height)), info.pixel_format);
@@ -109,15 +110,17 @@ fn mjpeg(image: &mut I420, bytes: &[u8]) -> Result<(), Error> {
     if samples.len() != 3 * width * height {
         return Err(damaged(&"samples are missing"));
     }
-    // Without a transform, a row of Y is followed by the same row of Cb, then of Cr.
-    let row = |y: usize, component: usize| &samples[(3 * y + component) * width..][..width];
+    let row = |y: usize| &samples[3 * y * width..][..3 * width];
     for (y, luma) in image.y_mut().chunks_exact_mut(width).enumerate() {
-        luma.copy_from_slice(row(y, 0));
+        luma.iter_mut().zip(row(y).chunks_exact(3)).for_each(|(to, pixel)| *to = pixel[0]);
     }
     let chroma = |plane: &mut [u8], component: usize| {
         for (y, line) in plane.chunks_exact_mut(width / 2).enumerate() {
-            let pairs = row(2 * y, component).chunks_exact(2).zip(row(2 * y + 1, component).chunks_exact(2));
-            line.iter_mut().zip(pairs).for_each(|(to, (a, b))| *to = mean(&[a[0], a[1], b[0], b[1]]));
+            let pairs = row(2 * y).chunks_exact(6).zip(row(2 * y + 1).chunks_exact(6));
+            let of = |pixels: &[u8], index: usize| pixels[3 * index + component];
+            line.iter_mut()
+                .zip(pairs)
+                .for_each(|(to, (a, b))| *to = mean(&[of(a, 0), of(a, 1), of(b, 0), of(b, 1)]));
         }
     };
     chroma(image.u_mut(), 1);
@@ -151,18 +154,26 @@ mod tests {
 
     #[test]
     fn jpegs_of_the_agreed_size_become_planes() {
-        let (width, height) = (32_u16, 16_u16);
+        use jpeg_encoder::SamplingFactor::{F_1_1, F_2_1, F_2_2};
+        // Webcams give 4:2:2 or 4:2:0, and sizes that are no multiple of a JPEG's units.
+        for (width, sampling) in [(32_u16, F_1_1), (32, F_2_1), (32, F_2_2), (34, F_2_1), (34, F_2_2)] {
+            jpeg_of(width, sampling);
+        }
+    }
+
+    fn jpeg_of(width: u16, sampling: jpeg_encoder::SamplingFactor) {
+        let height = 18_u16;
         let pixels: Vec<u8> = (0..usize::from(width) * usize::from(height))
-            .flat_map(|at| [u8::try_from(at % 32 * 6).unwrap(), 80, 160])
+            .flat_map(|at| [u8::try_from(at % usize::from(width) * 6).unwrap(), 80, 160])
             .collect();
         let mut jpeg = Vec::new();
         let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, 95);
-        encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_1_1);
+        encoder.set_sampling_factor(sampling);
         encoder.encode(&pixels, width, height, jpeg_encoder::ColorType::Ycbcr).unwrap();
         let size = (u32::from(width), u32::from(height));
         let image = Format::Mjpeg.picture(&jpeg, size, 0).unwrap();
         for (at, sample) in image.y().iter().enumerate() {
-            let expected = u8::try_from(at % 32 * 6).unwrap();
+            let expected = u8::try_from(at % usize::from(width) * 6).unwrap();
             assert!(sample.abs_diff(expected) <= 4, "{sample} for {expected} at {at}");
         }
         assert!(

@@ -1,4 +1,4 @@
-//! MP4 files of all kinds, made by ffmpeg and compared with what ffmpeg makes of them.
+//! MP4 and Matroska files of all kinds, made by ffmpeg and compared with what ffmpeg makes of them.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
@@ -80,8 +80,17 @@ fn conforming_files_decode_like_in_ffmpeg() {
             format!("{VIDEO} -vf select='not(mod(n\\,3))+not(mod(n\\,7))' -fps_mode vfr {X264}"),
         ),
         ("multiple_edits_cut", format!("{VIDEO} {X264} -ss 0.5")),
+        ("mkv_b_frames", format!("{VIDEO} {X264} -bf 3 -g 20 -f matroska")),
+        ("mkv_ntsc", format!("-f lavfi -i testsrc2=s=320x180:r=30000/1001:d=1 {X264} -f matroska")),
+        ("mkv_live", format!("{VIDEO} {X264} -g 10 -live 1 -cluster_time_limit 300 -f matroska")),
+        ("mkv_clusters", format!("{VIDEO} {X264} -g 10 -cluster_time_limit 100 -f matroska")),
+        (
+            "mkv_with_audio",
+            format!("{VIDEO} -f lavfi -i sine=d=2 {X264} -c:a aac -map 1:a -map 0:v -f matroska"),
+        ),
     ];
     for (name, arguments) in cases {
+        // Told apart by what is in them.
         let path = folder.path().join(format!("{name}.mp4"));
         ffmpeg(arguments, &path);
         let (info, shown) = same_as_ffmpeg(&path, name.starts_with("no_b_frames") || name == &"baseline");
@@ -179,6 +188,9 @@ fn what_cannot_be_decoded_is_refused_by_name() {
         let error = Mp4Source::open(&path).err().unwrap_or_else(|| panic!("{name} must be refused"));
         one_line(&error, &path, says);
     }
+    let mkv = folder.path().join("h265.mkv");
+    ffmpeg(&format!("{VIDEO} -c:v libx265 -x265-params log-level=none"), &mkv);
+    one_line(&Mp4Source::open(&mkv).err().unwrap(), &mkv, "H.265");
     let sound = folder.path().join("sound.mp4");
     ffmpeg("-f lavfi -i sine=d=1 -c:a aac", &sound);
     one_line(&Mp4Source::open(&sound).err().unwrap(), &sound, "no H.264 video track");
@@ -221,6 +233,13 @@ fn a_cut_file_plays_what_is_there() {
     while source.next_frame().unwrap().is_some() {
         count += 1;
     }
+    assert!((10..60).contains(&count), "{count}");
+    // So does Matroska, which has no header to lose.
+    let mkv = folder.path().join("whole.mkv");
+    ffmpeg(&format!("{VIDEO} {X264} -bf 2"), &mkv);
+    let whole = std::fs::read(&mkv).unwrap();
+    let mut source = Mp4Source::from_bytes("cut.mkv", whole[..whole.len() * 2 / 3].to_vec()).unwrap();
+    let count = std::iter::from_fn(|| source.next_frame().unwrap()).count();
     assert!((10..60).contains(&count), "{count}");
     // With the header at the end, nothing can be read.
     ffmpeg(&format!("{VIDEO} {X264}"), &path);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use camera::{Camera, have_camera};
 use hone_media::frame::Frame;
 use hone_media::rtsp::{self, Address, Config, Transport};
-use hone_media::source::{Error, RtspSource, Source};
+use hone_media::source::{Error, Item, RtspSource, Source};
 
 const VIDEO: &str =
     "videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=320,height=180,framerate=30/1";
@@ -80,7 +80,48 @@ fn baseline_and_high_with_b_frames_and_audio_come_whole_over_tcp_and_udp() {
 }
 
 #[test]
+fn b_frames_and_audio_come_beside_each_other() {
+    if !have_camera() {
+        return;
+    }
+    let camera = Camera::start(&[&format!(
+        "/cam=( {VIDEO} ! x264enc bframes=2 b-pyramid=true rc-lookahead=5 speed-preset=veryfast key-int-max=15 ! \
+         video/x-h264,profile=high ! {PAY} config-interval=1 \
+         audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=2 ! avenc_aac ! rtpmp4gpay name=pay1 pt=97 )"
+    )]);
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let mut source = open(&camera, "/cam", transport);
+        assert!(source.audio().is_some_and(|audio| audio.config.sample_rate() == 48_000));
+        let (mut pictures, mut sound) = (vec![], vec![]);
+        while pictures.len() < 75 {
+            match source.next().unwrap().unwrap() {
+                Item::Frame(frame) => pictures.push(frame.pts_us),
+                Item::Audio(packet) => sound.push(packet.pts_us),
+            }
+        }
+        let steps = |times: &[i64], step_us: i64| {
+            times.windows(2).all(|pair| (pair[1] - pair[0] - step_us).abs() <= 30)
+        };
+        assert!(steps(&pictures, 33_333), "{transport:?}: {pictures:?}");
+        // 1024 samples each.
+        assert!(sound.len() >= 75 && steps(&sound, 21_333), "{transport:?}: {sound:?}");
+        // B-frames hold pictures back, not their times.
+        let apart_us = pictures[74] - sound[sound.len() - 1];
+        assert!(apart_us.abs() < 1_000_000, "{transport:?}: {apart_us} us apart");
+    }
+}
+
+#[test]
 fn a_camera_that_restarts_comes_back_and_the_gap_shows_in_the_times() {
+    restarts(Transport::Tcp);
+}
+
+#[test]
+fn so_does_one_over_udp() {
+    restarts(Transport::Udp);
+}
+
+fn restarts(transport: Transport) {
     if !have_camera() {
         return;
     }
@@ -88,7 +129,7 @@ fn a_camera_that_restarts_comes_back_and_the_gap_shows_in_the_times() {
         format!("/cam=( {VIDEO} ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! {PAY} )");
     let camera = Camera::start(&[&path]);
     let port = camera.port.to_string();
-    let mut source = open(&camera, "/cam", Transport::Tcp);
+    let mut source = open(&camera, "/cam", transport);
     let before = take(&mut source, 30);
     let start = Instant::now();
     drop(camera);
@@ -120,14 +161,21 @@ fn the_right_password_opens_and_a_wrong_one_is_refused_without_being_shown() {
     let address = |user: &str| format!("rtsp://{user}127.0.0.1:{}/cam", camera.port);
     let mut source = RtspSource::open(config(&address("viewer:s%40cret@"), Transport::Tcp)).unwrap();
     take(&mut source, 3);
+    let digest = Camera::start(&["--digest", "viewer:s@cret", &path]);
+    let hashed = |user: &str| format!("rtsp://{user}127.0.0.1:{}/cam", digest.port);
+    let mut source = RtspSource::open(config(&hashed("viewer:s%40cret@"), Transport::Tcp)).unwrap();
+    take(&mut source, 3);
     // Given beside the address, as a file of settings would.
     let mut by_hand = config(&address(""), Transport::Tcp);
     by_hand.address.credentials =
         Some(rtsp::Credentials { user: "viewer".into(), password: "s@cret".into() });
     take(&mut RtspSource::open(by_hand).unwrap(), 3);
-    for wrong in ["", "viewer:wrong@", "other:s%40cret@"] {
-        assert_eq!(error(&address(wrong)), rtsp::Error::Credentials, "{wrong}");
-        let shown = RtspSource::open(config(&address(wrong), Transport::Tcp)).err().unwrap().to_string();
+    for (wrong, address) in ["", "viewer:wrong@", "other:s%40cret@"]
+        .into_iter()
+        .flat_map(|wrong| [(wrong, address(wrong)), (wrong, hashed(wrong))])
+    {
+        assert_eq!(error(&address), rtsp::Error::Credentials, "{wrong}");
+        let shown = RtspSource::open(config(&address, Transport::Tcp)).err().unwrap().to_string();
         assert!(!shown.contains("cret") && !shown.contains("wrong") && !shown.contains("viewer"), "{shown}");
         assert!(shown.starts_with("rtsp://127.0.0.1:"), "{shown}");
     }

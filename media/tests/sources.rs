@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use common::ffmpeg::{ffmpeg, have};
 use common::{ffmpeg_frames, packed};
 use hone_media::frame::Range;
-use hone_media::source::{Error, Looped, Mp4Error, Mp4Source, Source, Y4mSource};
+use hone_media::source::{Error, Looped, Mp4Source, Source, Y4mSource};
 
 const VIDEO: &str = "-f lavfi -i testsrc2=s=190x110:r=30000/1001:d=1";
 
@@ -100,14 +100,21 @@ fn a_file_can_be_started_in_the_middle() {
 }
 
 #[test]
-fn a_matroska_file_says_how_to_use_it() {
+fn a_matroska_file_starts_in_the_middle_and_repeats() {
     if !have("ffmpeg") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clip.mkv");
-    ffmpeg(&format!("{VIDEO} -c:v libx264 -pix_fmt yuv420p"), &path);
-    let error = Mp4Source::open(&path).err().unwrap();
-    assert!(matches!(error, Error::Mp4 { source: Mp4Error::Matroska, .. }), "{error}");
-    assert!(error.to_string().contains("clip.mkv is a Matroska file; "), "{error}");
+    ffmpeg("-f lavfi -i testsrc2=s=190x110:r=25:d=1 -c:v libx264 -pix_fmt yuv420p -bf 2 -g 10", &path);
+    let whole = all(&mut Mp4Source::open(&path).unwrap());
+    let mut source = Mp4Source::open_at(&path, 410_000).unwrap();
+    assert_eq!((source.info().fps, source.info().duration_us), (25.0, Some(560_000)));
+    let part = all(&mut source);
+    assert_eq!(part.len(), 14);
+    for (part, whole) in part.iter().zip(&whole[11..]) {
+        assert!(part.0 == whole.0 - 440_000 && part.1 == whole.1, "another picture at {} us", part.0);
+    }
+    let looped = all(&mut Looped::new(|| Mp4Source::open(&path), 1_500_000).unwrap());
+    assert!(looped.iter().map(|(pts_us, _)| *pts_us).eq((0..38).map(|i| i * 40_000)));
 }

@@ -20,6 +20,9 @@ pub const ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
 /// The relative error of a store to f16: a whole step, for it may round up or down (lavapipe rounds towards zero).
 pub const HALF_ROUNDOFF: f64 = 1.0 / 1024.0;
 
+/// Why a case is skipped where there is no [`gpu`].
+pub const NO_ADAPTER: &str = "no wgpu adapter";
+
 /// Any graphics adapter, software ones too; none where there is no driver at all.
 ///
 /// # Panics

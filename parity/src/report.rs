@@ -1,12 +1,14 @@
 //! Comparison and counting.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What was compared, and how close the closest call was.
 #[derive(Debug, Default)]
 pub struct Report {
     cases: usize,
-    skipped: usize,
+    /// Cases that were left out, by reason.
+    skipped: BTreeMap<String, usize>,
     /// Largest error over its tolerance: below 1 if all is well.
     worst: f64,
 }
@@ -40,9 +42,9 @@ impl Report {
         self.check(case, &got, &want, |_| 0.5 + 255.0 * tolerance);
     }
 
-    /// Counts a case that this machine cannot run.
-    pub fn skip(&mut self) {
-        self.skipped += 1;
+    /// Counts a case that this machine cannot run, and why.
+    pub fn skip(&mut self, why: &str) {
+        *self.skipped.entry(why.to_owned()).or_default() += 1;
     }
 
     /// Comparisons made.
@@ -54,10 +56,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} comparisons, closest at {:.2} of its tolerance", self.cases, self.worst)?;
-        if self.skipped > 0 {
-            write!(f, "; {} SKIPPED: no wgpu adapter", self.skipped)?;
-        }
-        Ok(())
+        self.skipped.iter().try_for_each(|(why, cases)| write!(f, "; {cases} SKIPPED: {why}"))
     }
 }
 
@@ -81,6 +80,13 @@ mod tests {
     #[should_panic(expected = "number of values")]
     fn a_missing_value_fails() {
         Report::default().check_u8("short", &[1], &[0.0, 0.0], 1.0);
+    }
+
+    #[test]
+    fn what_is_skipped_is_counted_by_its_reason() {
+        let mut report = Report::default();
+        ["no adapter", "no f16", "no adapter"].into_iter().for_each(|why| report.skip(why));
+        assert!(report.to_string().ends_with("; 2 SKIPPED: no adapter; 1 SKIPPED: no f16"), "{report}");
     }
 
     #[test]

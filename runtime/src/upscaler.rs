@@ -132,7 +132,8 @@ impl Upscaler {
         }
     }
 
-    /// Starts or stops to time the passes of frames: whether the device can. Costs a little, and is off at first.
+    /// Starts or stops to time the passes of frames, of the next one and of the next after each
+    /// [`Upscaler::pass_times`]: whether the device can. A timed frame costs a little more; off at first.
     ///
     /// # Errors
     /// What the device says.
@@ -143,7 +144,8 @@ impl Upscaler {
         }
     }
 
-    /// Times of the last frame that was timed and is done, in order; empty unless [`Upscaler::time_passes`] is on.
+    /// Times of the last frame that was timed and is done, in order; empty unless [`Upscaler::time_passes`] is on. Waits
+    /// for no frame.
     pub fn pass_times(&mut self) -> &[PassTime] {
         match &mut self.engine {
             // A fault of the device is told by the next frame.
@@ -301,6 +303,19 @@ impl Upscaler {
         }
         let s = self.arch.scale();
         Ok(Output::Cpu { rgba: &self.presented, h: s * picture.h, w: s * picture.w })
+    }
+
+    /// The picture of the last [`Upscaler::present`] by bicubic, beside what was made of it and for as long; none where
+    /// that did not stay on a device.
+    ///
+    /// # Errors
+    /// As [`Upscaler::upscale`].
+    pub fn beside(&mut self) -> Result<Option<wgpu::Texture>, Error> {
+        let Engine::Gpu(network) = &mut self.engine else { return Ok(None) };
+        match network.beside() {
+            Ok(texture) => Ok(Some(texture)),
+            Err(error) => self.fall_back(error).map(|()| None),
+        }
     }
 
     /// The mode that is possible for this picture.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ash::vk;
-use hone_wgsl::{BICUBIC, CONV3X3, Precision, Shader, YUV_RGB};
+use hone_wgsl::{BICUBIC, CONV3X3, Precision, REUSE, STILLNESS, Shader, YUV_RGB};
 use naga::back::spv;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, ImageClass, TypeInner};
@@ -59,14 +59,18 @@ const BODY: [(&str, f64); 17] = [
 ];
 
 #[rustfmt::skip]
-const CASES: [Case; 7] = [
+const CASES: [Case; 11] = [
     Case { name: "16 to 16", shader: CONV3X3, constants: &[], registers_max: 120, waves_min: 8, instructions_max: 3850, f16_instructions_max: 2650 },
     Case { name: "32 to 32, add", shader: CONV3X3, constants: &[("IN_GROUPS", 8.0), ("SUB_GROUPS", 8.0), ("RELU", 0.0), ("ADD", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 3950, f16_instructions_max: 2750 },
     Case { name: "64 to 64", shader: CONV3X3, constants: &[("IN_GROUPS", 16.0), ("SUB_GROUPS", 16.0), ("WEIGHTS", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 3850, f16_instructions_max: 2650 },
     Case { name: "head", shader: CONV3X3, constants: &[("IN_GROUPS", 1.0), ("HEAD", 1.0), ("KEEP_RGB", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 2050, f16_instructions_max: 1650 },
     Case { name: "tail x2", shader: CONV3X3, constants: &[("SUB_GROUPS", 1.0), ("S", 2.0), ("RELU", 0.0), ("TAIL", 1.0), ("BASE", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 6750, f16_instructions_max: 6200 },
+    Case { name: "tail x3", shader: CONV3X3, constants: &[("OUT_GROUPS", 3.0), ("SUB_GROUPS", 1.0), ("S", 3.0), ("RELU", 0.0), ("TAIL", 1.0), ("BASE", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 5050, f16_instructions_max: 4700 },
+    Case { name: "tail x4", shader: CONV3X3, constants: &[("SUB_GROUPS", 1.0), ("S", 4.0), ("RELU", 0.0), ("TAIL", 1.0), ("BASE", 1.0)], registers_max: 120, waves_min: 8, instructions_max: 6750, f16_instructions_max: 6200 },
     Case { name: "planes", shader: YUV_RGB, constants: &[], registers_max: 32, waves_min: 16, instructions_max: 120, f16_instructions_max: 120 },
     Case { name: "x2", shader: BICUBIC, constants: &[("S", 2.0)], registers_max: 64, waves_min: 16, instructions_max: 260, f16_instructions_max: 260 },
+    Case { name: "cells", shader: STILLNESS, constants: &[("STILL_CODES", 4.0)], registers_max: 32, waves_min: 16, instructions_max: 72, f16_instructions_max: 72 },
+    Case { name: "x2", shader: REUSE, constants: &[("S", 2.0)], registers_max: 64, waves_min: 16, instructions_max: 500, f16_instructions_max: 500 },
 ];
 
 /// The driver reads its settings from the environment, so it gets a process of its own: this program, with the next test.

@@ -177,7 +177,8 @@ pub struct Limits {
     pub model_bytes_max: u32,
     /// How much media time of audio, video and patches is kept for slow readers, ms. Default 10 000.
     pub kept_ms: u64,
-    /// What all tracks of this endpoint may keep, bytes. Default 256 MiB.
+    /// What all tracks of this endpoint may keep, in all sessions together, bytes. Each track's newest group is kept
+    /// beyond it. Default 256 MiB.
     pub cache_bytes_max: u64,
     /// Most concurrent streams that a peer may have open, each way. A group is a stream. Default 100: QUIC keeps some
     /// 80 bytes for each that may be opened.
@@ -190,8 +191,12 @@ pub struct Limits {
     pub broadcasts_max: u32,
     /// See `broadcasts_max`.
     pub broadcasts_per_session_max: u32,
-    /// Receive window of a connection, bytes: what a peer may have in flight to us. Default 16 MiB.
+    /// Receive window of a connection, bytes: what a peer may have in flight to us. Default 4 MiB: 160 Mbit/s over a round
+    /// trip of 200 ms.
     pub receive_window_bytes: u32,
+    /// Send window of a connection, bytes: what is held for one peer until it acknowledges it, however slow it is. Default
+    /// 4 MiB; below the largest model update, video waits while that leaves.
+    pub send_window_bytes: u32,
 }
 
 impl Default for Limits {
@@ -209,7 +214,8 @@ impl Default for Limits {
             sessions_per_address_max: 64,
             broadcasts_max: 64,
             broadcasts_per_session_max: 8,
-            receive_window_bytes: 16 << 20,
+            receive_window_bytes: 4 << 20,
+            send_window_bytes: 4 << 20,
         }
     }
 }
@@ -266,8 +272,8 @@ impl EndpointConfig {
         if streams_max < 16 || sessions_max == 0 || sessions_per_address_max == 0 {
             return bad("limits", "streams_max must be at least 16, each sessions_*max at least 1");
         }
-        if self.limits.receive_window_bytes < 1 << 16 {
-            return bad("limits.receive_window_bytes", "must be at least 65536");
+        if self.limits.receive_window_bytes < 1 << 16 || self.limits.send_window_bytes < 1 << 16 {
+            return bad("limits", "receive_window_bytes and send_window_bytes must be at least 65536");
         }
         Ok(())
     }

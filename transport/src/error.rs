@@ -157,6 +157,12 @@ pub enum Error {
     /// The server has as many sessions or broadcasts as it may.
     #[error("the server is full")]
     Full,
+    /// The server takes this stream no longer, and has closed the session.
+    #[error("the server has refused the stream: {reason}")]
+    Refused {
+        /// What the server says is wrong with it.
+        reason: String,
+    },
     /// The connection, or the broadcast, ended before its time.
     #[error("disconnected: {0}")]
     Disconnected(String),

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Payloads are opaque bytes: this crate never parses video, audio or weights. [`catalog`] alone has a meaning here.
-//! [`pacer`], [`link_rate`] and [`share`] are pure arithmetic without sockets or clock.
+//! [`pacer`], [`link_rate`], [`seldom`] and [`share`] are pure arithmetic without sockets or clock.
 #![warn(clippy::cast_possible_truncation)]
 
 pub mod catalog;
@@ -25,6 +25,7 @@ pub mod link_rate;
 mod moq;
 pub mod pacer;
 mod quic;
+pub mod seldom;
 pub mod share;
 mod tls;
 pub mod token;

@@ -2,8 +2,9 @@
 //!
 //! While a queue stands, on the path or in this endpoint, and while packets are lost in masses, the rate falls every
 //! [`HOLD`]: below what the link delivers, by so much that the queue drains in about a second. A queue counts once it has
-//! stood for [`STANDING`]: that of a keyframe drains sooner. So congestion is answered within a second. While the path is
-//! clear the rate rises, fast up to what the link has delivered before, then slowly.
+//! stood for [`STANDING`]: that of a keyframe drains sooner. Masses of losses count once they are beyond chance, and have
+//! lasted for [`LOSING`]. So congestion is answered in about a second. While the path is clear the rate rises, fast up to
+//! what the link has delivered before, then slowly.
 //!
 //! Patches give way at a shorter queue ([`crate::pacer`]): they are gone before this looks.
 //!
@@ -30,8 +31,16 @@ const HOLD: Duration = Duration::from_millis(500);
 const GROWTH_PER_S: [f64; 2] = [1.4, 1.08];
 /// How long the path must be clear before the rate rises again.
 const CLEAR: Duration = Duration::from_secs(1);
-/// Share of packets lost above which losses count whatever the delay says: as for the congestion window (`congestion.rs`).
-const LOSS_SHARE_MAX: f64 = 0.2;
+/// Shares of packets lost, by a bad radio and by a queue that is too short to be seen, between which a cumulative sum (Page
+/// 1954) decides, packet by packet. From 23% on it grows; at 10% it falls.
+const LOSS_SHARES: [f64; 2] = [0.1, 0.4];
+/// Where the sum counts: at 10% it comes here once in e^11 packets at most, a quarter of an hour of a thin uplink; of half of
+/// all packets lost, 23 are enough.
+const LOSSES: f64 = 11.0;
+/// What the sum never exceeds: ten packets that arrive after a short outage take it down again.
+const LOSSES_MAX: f64 = LOSSES + 4.0;
+/// How long losses must count: a short outage is none of the rate's doing.
+const LOSING: Duration = Duration::from_millis(250);
 /// The shortest round trip is forgotten after one to two of these: a path may have become longer.
 const SHORTEST_KEPT: Duration = Duration::from_secs(20);
 
@@ -64,9 +73,12 @@ pub struct LinkRate {
     last: Option<Duration>,
     /// When it was last counted what passes, and what was known then.
     counted: Option<(Duration, Sample)>,
-    /// What the link delivered in the newest count, kbit/s, and whether it lost masses.
+    /// What the link delivered in the newest count, kbit/s.
     delivered_kbps: f64,
-    losing: bool,
+    /// Packets sent and lost, when last asked; the cumulative sum of losses, and since when it counts.
+    packets: Option<(u64, u64)>,
+    losses: f64,
+    losing_since: Option<Duration>,
     /// What the link is known to deliver, kbit/s: at the last step down.
     known_kbps: f64,
 }
@@ -85,7 +97,9 @@ impl LinkRate {
             last: None,
             counted: None,
             delivered_kbps: f64::INFINITY,
-            losing: false,
+            packets: None,
+            losses: 0.0,
+            losing_since: None,
             known_kbps: 0.0,
         }
     }
@@ -106,14 +120,16 @@ impl LinkRate {
         let since = now.saturating_sub(self.last.replace(now).unwrap_or(now));
         let queue = sample.rtt.saturating_sub(self.shortest(now, sample.rtt));
         self.count(now, sample);
-        let queued = queue > QUEUE_MAX || sample.behind || self.losing;
-        let clear = queue < QUEUE_CLEAR && !queued;
+        self.count_losses(now, sample.packets);
+        let losing = self.losing_since.is_some();
+        let queued = queue > QUEUE_MAX || sample.behind;
+        let clear = queue < QUEUE_CLEAR && !queued && !losing;
         self.queued_since = queued.then(|| self.queued_since.unwrap_or(now));
         self.clear_since = clear.then(|| self.clear_since.unwrap_or(now));
         let lasts = |since: Option<Duration>, long| since.is_some_and(|at| now.saturating_sub(at) >= long);
-        if lasts(self.queued_since, STANDING) {
+        if lasts(self.queued_since, STANDING) || lasts(self.losing_since, LOSING) {
             // A queue that drains needs no further step.
-            let drains = |then| queue < then && !sample.behind && !self.losing;
+            let drains = |then| queue < then && !sample.behind && !losing;
             match self.shrunk {
                 Some((at, _)) if now.saturating_sub(at) < HOLD => {}
                 Some((_, then)) if drains(then) => self.shrunk = Some((now, queue)),
@@ -139,6 +155,18 @@ impl LinkRate {
         self.shortest[0].min(self.shortest[1])
     }
 
+    /// Adds up for and against masses of losses: the logarithm of how much likelier they make what is seen.
+    fn count_losses(&mut self, now: Duration, packets: (u64, u64)) {
+        let before = self.packets.replace(packets).unwrap_or(packets);
+        #[allow(clippy::cast_precision_loss, reason = "between two frames far less than 2^52 packets pass")]
+        let [sent, lost] =
+            [packets.0.saturating_sub(before.0), packets.1.saturating_sub(before.1)].map(|n| n as f64);
+        let [radio, queue] = LOSS_SHARES;
+        let sum = lost * (queue / radio).ln() + (sent - lost).max(0.0) * ((1.0 - queue) / (1.0 - radio)).ln();
+        self.losses = (self.losses + sum).clamp(0.0, LOSSES_MAX);
+        self.losing_since = (self.losses >= LOSSES).then(|| self.losing_since.unwrap_or(now));
+    }
+
     /// Counts once in [`HOLD`] what passes. Packets that left within some time arrived within that time and what the
     /// round trip grew by.
     fn count(&mut self, now: Duration, sample: Sample) {
@@ -158,7 +186,6 @@ impl LinkRate {
             let count = now.saturating_sub(before) as f64;
             count
         });
-        self.losing = sent >= 10.0 && lost / sent > LOSS_SHARE_MAX;
         let passed = (1.0 - lost / sent.max(1.0)).max(0.0);
         self.delivered_kbps = bytes * passed / 125.0 / arrival_s.max(INTERVAL_MIN.as_secs_f64());
         self.counted = Some((now, sample));
@@ -272,6 +299,60 @@ mod tests {
             rate.on_link(Duration::from_millis(frame * 33), sample);
         }
         assert!(rate.kbps() < 400.0, "{}", rate.kbps());
+    }
+
+    /// Seconds at 30 frames a second and 3 packets a frame, each lost with this probability from `begin_s` on, until the rate
+    /// falls; none if it does not within `seconds`.
+    fn seconds_until_it_falls(share: f64, begin_s: u64, seconds: u64, seed: u64) -> Option<f64> {
+        let mut rate = LinkRate::new(600.0, 60.0..=600.0);
+        let (mut random, mut packets) = (seed, (0, 0));
+        for frame in 0..seconds * FPS {
+            packets.0 += 3;
+            for _ in 0..3 {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let unlucky = ((random >> 11) as f64 / (1u64 << 53) as f64) < share;
+                packets.1 += u64::from(frame >= begin_s * FPS && unlucky);
+            }
+            let now = Duration::from_millis(frame * 1_000 / FPS);
+            let bytes_sent = packets.0 * 1_200;
+            rate.on_link(now, Sample { rtt: PATH, bytes_sent, packets, behind: false });
+            if rate.kbps() < 600.0 {
+                return Some((now.as_secs_f64() - begin_s as f64).max(0.0));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn masses_of_losses_are_answered_within_a_second_and_a_bad_radio_is_none() {
+        for seed in 1..=20 {
+            for (share, within_s) in [(0.5, 1.0), (0.4, 1.5)] {
+                let after_s = seconds_until_it_falls(share, 10, 20, seed).unwrap_or(f64::INFINITY);
+                assert!(after_s < within_s, "{share}: after {after_s} s");
+            }
+            // An hour and a half in all.
+            assert_eq!(seconds_until_it_falls(0.1, 0, 300, seed), None);
+        }
+        let mut slowest: Vec<_> =
+            (1..=20).filter_map(|seed| seconds_until_it_falls(0.5, 10, 20, seed)).collect();
+        slowest.sort_by(f64::total_cmp);
+        println!("half of the packets lost: answered after {} s, {} s at most", slowest[10], slowest[19]);
+    }
+
+    #[test]
+    fn an_outage_of_a_moment_is_not_the_rates_doing() {
+        let mut rate = LinkRate::new(600.0, 60.0..=600.0);
+        let mut packets = (0, 0);
+        for frame in 0..300 {
+            packets.0 += 3;
+            // 200 ms, all of it, said at once as QUIC does.
+            packets.1 += if frame == 150 { 18 } else { 0 };
+            let now = Duration::from_millis(frame * 1_000 / FPS);
+            rate.on_link(now, Sample { rtt: PATH, bytes_sent: packets.0 * 1_200, packets, behind: false });
+        }
+        assert_eq!(rate.kbps(), 600.0);
     }
 
     #[test]

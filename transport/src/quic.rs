@@ -52,6 +52,7 @@ fn transport(config: &EndpointConfig) -> Arc<TransportConfig> {
     transport.max_concurrent_uni_streams(VarInt::from_u32(config.limits.streams_max));
     transport.max_concurrent_bidi_streams(VarInt::from_u32(config.limits.streams_max));
     transport.receive_window(VarInt::from_u32(config.limits.receive_window_bytes));
+    transport.send_window(config.limits.send_window_bytes.into());
     transport.datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES));
     Arc::new(transport)
 }

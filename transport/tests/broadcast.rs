@@ -419,3 +419,24 @@ async fn dropping_an_endpoint_ends_its_readers() {
         drop((ends, video, publisher));
     }
 }
+
+#[tokio::test]
+async fn who_joins_a_track_of_many_short_groups_reads_on() {
+    /// More than wait for one that is late, and as many as streams may be open.
+    const GROUPS: i64 = 90;
+    let server = server().await;
+    let mut publisher = server.publish("cam", &[Track::Video]).unwrap();
+    let mut video = publisher.track(Track::Video).unwrap();
+    for i in 0..GROUPS {
+        video.write(true, i, payload(1, 10)).unwrap();
+    }
+    let viewer = client(&server).await;
+    let broadcast = soon("stream", viewer.subscribe("cam")).await.unwrap();
+    let mut reader = broadcast.track(Track::Video, Delivery::All).await.unwrap();
+    let first = next(&mut reader).await.pts_us;
+    for pts_us in first + 1..GROUPS {
+        assert_eq!(next(&mut reader).await.pts_us, pts_us);
+    }
+    video.write(true, GROUPS, payload(1, 10)).unwrap();
+    assert_eq!(next(&mut reader).await.pts_us, GROUPS);
+}

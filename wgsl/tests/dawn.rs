@@ -6,6 +6,9 @@ use std::process::{Command, Output};
 
 use hone_wgsl::{Precision, SHADERS};
 
+/// What draws the window, in a room of its own.
+const PRESENT: &str = include_str!("../../apps/src/window/present.wgsl");
+
 /// Runs `dawn/check.mjs` on shaders; none where Node.js or Dawn is missing.
 fn check(shaders: &[(String, &str)]) -> Option<Output> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dawn");
@@ -38,7 +41,9 @@ fn dawn_accepts_every_shader() {
     let precisions = || Precision::ALL.into_iter().filter(|&precision| precision != Precision::Coop8);
     let all = SHADERS.iter().flat_map(|shader| precisions().map(move |precision| (shader, precision)));
     let all: Vec<_> = all.map(|(shader, p)| (format!("{}_{p:?}", shader.name), shader.of(p))).collect();
-    let shaders: Vec<_> = all.iter().map(|(name, source)| (name.clone(), &**source)).collect();
+    let present = ("present".to_owned(), PRESENT);
+    let shaders: Vec<_> =
+        all.iter().map(|(name, source)| (name.clone(), &**source)).chain([present]).collect();
     let Some(output) = check(&shaders) else { return };
     let [said, complaints] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success() && complaints.is_empty(), "{complaints}");

@@ -7,6 +7,9 @@ use hone_wgsl::{CONV3X3, Precision, SHADERS, Shader};
 use naga::back::{self, PipelineConstants, pipeline_constants::process_overrides};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
+/// What draws the window, in a room of its own: it has to pass the same gates.
+const PRESENT: &str = include_str!("../../apps/src/window/present.wgsl");
+
 #[test]
 fn the_table_lists_every_file() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/shaders");
@@ -126,27 +129,49 @@ fn every_shader_translates_to_spirv_msl_and_hlsl() {
     for (shader, precision) in all() {
         for flag in [false, true] {
             let (module, info) = compiled(shader, precision, &constants(flag));
-            let spirv = back::spv::write_vec(&module, &info, &back::spv::Options::default(), None).unwrap();
-            assert_eq!(spirv[0], 0x0723_0203, "{}: SPIR-V's magic number", shader.name);
-
-            // Simdgroup matrices came with Metal 2.3.
-            let options = back::msl::Options {
-                lang_version: if precision == Precision::Coop8 { (2, 3) } else { (1, 0) },
-                fake_missing_bindings: true,
-                ..Default::default()
-            };
-            let pipeline = back::msl::PipelineOptions::default();
-            let (msl, _) = back::msl::write_string(&module, &info, &options, &pipeline).unwrap();
-            assert!(msl.contains("kernel void"), "{}: {msl}", shader.name);
-
-            if precision == Precision::Coop8 {
-                continue; // Direct3D has none, and neither has naga's translation
+            assert_spirv(&module, &info);
+            assert!(msl(&module, &info, precision).contains("kernel void"), "{}", shader.name);
+            // Direct3D has no cooperative matrices, and neither has naga's translation.
+            if precision != Precision::Coop8 {
+                assert!(hlsl(&module, &info).contains("[numthreads("), "{}", shader.name);
             }
-            let mut hlsl = String::new();
-            let options = back::hlsl::Options { fake_missing_bindings: true, ..Default::default() };
-            let pipeline = back::hlsl::PipelineOptions::default();
-            back::hlsl::Writer::new(&mut hlsl, &options, &pipeline).write(&module, &info, None).unwrap();
-            assert!(hlsl.contains("[numthreads("), "{}: {hlsl}", shader.name);
         }
     }
+}
+
+#[test]
+fn what_draws_the_window_translates_too() {
+    let module = naga::front::wgsl::parse_str(PRESENT).expect("parses");
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    let info = validator.validate(&module).expect("is valid without any extension");
+    assert_spirv(&module, &info);
+    let (msl, hlsl) = (msl(&module, &info, Precision::F32), hlsl(&module, &info));
+    assert!(msl.contains("vertex vertex_Output") && msl.contains("fragment fragment_Output"), "{msl}");
+    assert!(hlsl.contains("SV_Position") && hlsl.contains("SV_Target0"), "{hlsl}");
+}
+
+fn assert_spirv(module: &naga::Module, info: &ModuleInfo) {
+    let spirv = back::spv::write_vec(module, info, &back::spv::Options::default(), None);
+    let spirv = spirv.expect("translates to SPIR-V");
+    assert_eq!(spirv[0], 0x0723_0203, "SPIR-V's magic number");
+}
+
+fn msl(module: &naga::Module, info: &ModuleInfo, precision: Precision) -> String {
+    // Simdgroup matrices came with Metal 2.3.
+    let options = back::msl::Options {
+        lang_version: if precision == Precision::Coop8 { (2, 3) } else { (1, 0) },
+        fake_missing_bindings: true,
+        ..Default::default()
+    };
+    let pipeline = back::msl::PipelineOptions::default();
+    back::msl::write_string(module, info, &options, &pipeline).expect("translates to MSL").0
+}
+
+fn hlsl(module: &naga::Module, info: &ModuleInfo) -> String {
+    let mut hlsl = String::new();
+    let options = back::hlsl::Options { fake_missing_bindings: true, ..Default::default() };
+    let pipeline = back::hlsl::PipelineOptions::default();
+    let mut writer = back::hlsl::Writer::new(&mut hlsl, &options, &pipeline);
+    writer.write(module, info, None).expect("translates to HLSL");
+    hlsl
 }

@@ -76,10 +76,15 @@ fn ci() -> Result<()> {
     tools::provide();
     step("fmt", &["fmt", "--all", "--check"])?;
     step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    if tools::alsa() {
-        // All but the device is tested in every build; this is the rest.
-        let sound = ["clippy", "-p", "hone-apps", "--lib", "--bins", "--features", "sound"];
-        step("clippy", &[&sound[..], &["--", "-D", "warnings"]].concat())?;
+    // All but the devices is tested in every build; this is the rest.
+    let devices: Vec<&str> = [("sound", tools::alsa()), ("webcam", tools::libclang())]
+        .into_iter()
+        .filter_map(|(feature, can)| can.then_some(feature))
+        .collect();
+    if !devices.is_empty() {
+        let features = devices.join(",");
+        let clippy = ["clippy", "-p", "hone-apps", "--lib", "--bins", "--features", &features];
+        step("clippy", &[&clippy[..], &["--", "-D", "warnings"]].concat())?;
     }
     check_arrows()?;
     println!("== ptx, sass");

@@ -45,6 +45,19 @@ const TOOLS: &[Tool] = &[
         present: || runs("Xvfb", "-help") && runs("xdotool", "version"),
     },
     Tool {
+        name: "ImageMagick's import",
+        packages: &["imagemagick"],
+        without: "what the viewer's window shows is not looked at",
+        present: || runs("import", "-version"),
+    },
+    Tool {
+        name: "ip and tc",
+        packages: &["iproute2"],
+        without: "the test with a cable that is pulled is skipped",
+        // Network namespaces are Linux' own.
+        present: || !cfg!(target_os = "linux") || (runs("ip", "-V") && runs("tc", "-V")),
+    },
+    Tool {
         name: "GStreamer's RTSP server for Python",
         packages: &[
             "python3-gi",
@@ -63,6 +76,12 @@ const TOOLS: &[Tool] = &[
         packages: &["libasound2-dev", "pkg-config"],
         without: "the device of the viewer's sound is not checked",
         present: alsa,
+    },
+    Tool {
+        name: "libclang",
+        packages: &["libclang-dev", "linux-libc-dev"],
+        without: "webcams are not checked",
+        present: libclang,
     },
     Tool {
         name: "Chromium",
@@ -159,15 +178,21 @@ fn vulkan() -> bool {
     if !cfg!(target_os = "linux") {
         return true;
     }
-    let holds = |folder: &str, wanted: fn(&str) -> bool| {
-        let entries = Path::new(folder).read_dir().into_iter().flatten().flatten();
-        entries.into_iter().any(|entry| wanted(&entry.file_name().to_string_lossy()))
-    };
-    let arch = std::env::consts::ARCH;
-    let libraries = [&format!("/usr/lib/{arch}-linux-gnu"), "/usr/lib64", "/usr/lib", "/usr/local/lib"];
     let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
-    libraries.iter().any(|folder| holds(folder, |name| name.starts_with("libvulkan.so")))
+    libraries().iter().any(|folder| holds(folder, |name| name.starts_with("libvulkan.so")))
         && drivers.iter().any(|folder| holds(folder, |name| name.ends_with(".json")))
+}
+
+/// Where Linux has its libraries.
+fn libraries() -> [String; 4] {
+    let arch = std::env::consts::ARCH;
+    [format!("/usr/lib/{arch}-linux-gnu"), "/usr/lib64".into(), "/usr/lib".into(), "/usr/local/lib".into()]
+}
+
+/// Whether a folder holds a file whose name is `wanted`.
+fn holds(folder: &str, wanted: fn(&str) -> bool) -> bool {
+    let entries = Path::new(folder).read_dir().into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| wanted(&entry.file_name().to_string_lossy()))
 }
 
 /// Whether the system's python3 finds the server and what the tests' cameras are made of. Debian packages it for its
@@ -175,7 +200,7 @@ fn vulkan() -> bool {
 fn rtsp_server() -> bool {
     let check = "import gi\ngi.require_version('Gst', '1.0')\ngi.require_version('GstRtspServer', '1.0')\n\
         from gi.repository import Gst, GstRtspServer\nGst.init(None)\n\
-        names = ['x264enc', 'rtph264pay', 'avenc_aac', 'jpegenc', 'h264parse', 'opusenc']\n\
+        names = ['x264enc', 'rtph264pay', 'avenc_aac', 'jpegenc', 'h264parse', 'alawenc']\n\
         assert all(Gst.ElementFactory.find(name) for name in names)";
     let system = "/usr/bin/python3";
     let python = if Path::new(system).exists() { system } else { "python3" };
@@ -188,6 +213,17 @@ fn rtsp_server() -> bool {
 pub fn alsa() -> bool {
     !cfg!(target_os = "linux")
         || Command::new("pkg-config").args(["--exists", "alsa"]).status().is_ok_and(|status| status.success())
+}
+
+/// Whether a sender with webcams can be built. Elsewhere than on Linux there is nothing to build.
+pub fn libclang() -> bool {
+    // libclang-cpp is another library.
+    let wanted = |name: &str| {
+        name.starts_with("libclang") && !name.starts_with("libclang-cpp") && name.contains(".so")
+    };
+    !cfg!(target_os = "linux")
+        || (Path::new("/usr/include/linux/videodev2.h").exists()
+            && libraries().iter().any(|at| holds(at, wanted)))
 }
 
 fn is_root() -> bool {

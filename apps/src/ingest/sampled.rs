@@ -15,12 +15,19 @@ use super::WAIT;
 /// The main stream's pictures at HR size, with the camera's time of day.
 pub(super) struct Main {
     pub(super) pictures: Receiver<(Frame, i64)>,
-    stop: Arc<AtomicBool>,
+    flags: Arc<Flags>,
+}
+
+#[derive(Default)]
+struct Flags {
+    stop: AtomicBool,
+    /// Nobody wants pictures now.
+    rest: AtomicBool,
 }
 
 impl Drop for Main {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.flags.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -28,14 +35,19 @@ impl Main {
     /// Decodes keyframes on a thread of its own, at most one ahead.
     pub(super) fn start(camera: Camera, name: String, hr: (u32, u32)) -> Self {
         let (to_us, pictures) = mpsc::sync_channel(1);
-        let stop = Arc::new(AtomicBool::new(false));
-        let theirs = stop.clone();
+        let flags = Arc::new(Flags::default());
+        let theirs = flags.clone();
         std::thread::spawn(move || {
             if let Err(error) = sample(camera, hr, &to_us, &theirs) {
                 tracing::error!(camera = name, error = format!("{error:#}"), "no more patches");
             }
         });
-        Self { pictures, stop }
+        Self { pictures, flags }
+    }
+
+    /// Whether to decode nothing for now.
+    pub(super) fn rest(&self, rest: bool) {
+        self.flags.rest.store(rest, Ordering::Relaxed);
     }
 }
 
@@ -43,12 +55,15 @@ fn sample(
     mut camera: Camera,
     (width, height): (u32, u32),
     to_us: &SyncSender<(Frame, i64)>,
-    stop: &AtomicBool,
+    flags: &Flags,
 ) -> Result<()> {
     let mut decoder = Decoder::new(decode::Limits::default())?;
-    while !stop.load(Ordering::Relaxed) {
+    while !flags.stop.load(Ordering::Relaxed) {
         let Some(Unit::Picture(unit)) = camera.next(WAIT)? else { continue };
         let Some(zero_us) = unit.zero_unix_us.filter(|_| unit.keyframe) else { continue };
+        if flags.rest.load(Ordering::Relaxed) {
+            continue;
+        }
         let frames = match decoder.decode(&unit.data, unit.pts_us) {
             Ok(mut frames) => {
                 frames.extend(decoder.flush()?);

@@ -10,7 +10,7 @@ mod run;
 mod settings;
 mod stream;
 mod table;
-mod trace;
+pub mod trace;
 mod vmaf;
 mod x264;
 

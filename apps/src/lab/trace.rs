@@ -1,6 +1,7 @@
 //! How much a link carries over time: a constant, or a file of seconds and kbit/s.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -29,10 +30,29 @@ impl Trace {
     pub fn read(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read trace {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("trace {}", path.display()))
+        text.parse().with_context(|| format!("trace {}", path.display()))
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// The rate at a time, kbit/s, and until when it holds, if it ever changes.
+    pub fn at(&self, at_us: i64) -> (f64, Option<i64>) {
+        let next = self.steps.partition_point(|(since_us, _)| *since_us <= at_us);
+        (self.steps[next.saturating_sub(1)].1, self.steps.get(next).map(|step| step.0))
+    }
+
+    /// Mean rate from 0 to a time, kbit/s.
+    pub fn mean_kbps(&self, until_us: i64) -> f64 {
+        let ends = self.steps.iter().skip(1).map(|step| step.0).chain([i64::MAX]);
+        let part = |((since_us, kbps), end_us): (&(i64, f64), i64)| {
+            kbps * (end_us.min(until_us) - since_us.min(&until_us)) as f64
+        };
+        self.steps.iter().zip(ends).map(part).sum::<f64>() / until_us.max(1) as f64
+    }
+}
+
+impl FromStr for Trace {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
         let mut steps: Vec<(i64, f64)> = vec![];
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split('#').next().unwrap_or_default().trim();
@@ -60,21 +80,6 @@ impl Trace {
         ensure!(last.1 > 0.0, "its last rate must be above 0");
         Ok(Self { steps })
     }
-
-    /// The rate at a time, kbit/s, and until when it holds, if it ever changes.
-    pub fn at(&self, at_us: i64) -> (f64, Option<i64>) {
-        let next = self.steps.partition_point(|(since_us, _)| *since_us <= at_us);
-        (self.steps[next.saturating_sub(1)].1, self.steps.get(next).map(|step| step.0))
-    }
-
-    /// Mean rate from 0 to a time, kbit/s.
-    pub fn mean_kbps(&self, until_us: i64) -> f64 {
-        let ends = self.steps.iter().skip(1).map(|step| step.0).chain([i64::MAX]);
-        let part = |((since_us, kbps), end_us): (&(i64, f64), i64)| {
-            kbps * (end_us.min(until_us) - since_us.min(&until_us)) as f64
-        };
-        self.steps.iter().zip(ends).map(part).sum::<f64>() / until_us.max(1) as f64
-    }
 }
 
 #[cfg(test)]
@@ -83,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_trace_is_read_and_a_bad_one_is_refused() {
-        let trace = Trace::parse("# a phone in a lift\n0 600\n2.5 0 # nothing\n\n4 300\n").unwrap();
+        let trace = Trace::from_str("# a phone in a lift\n0 600\n2.5 0 # nothing\n\n4 300\n").unwrap();
         assert_eq!(trace.at(0), (600.0, Some(2_500_000)));
         assert_eq!(trace.at(2_500_000), (0.0, Some(4_000_000)));
         assert_eq!(trace.at(9_000_000), (300.0, None));
@@ -99,7 +104,7 @@ mod tests {
             ("0 NaN", "out of range"),
             ("0 -1", "out of range"),
         ] {
-            let error = Trace::parse(text).unwrap_err().to_string();
+            let error = Trace::from_str(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text:?}: {error}");
         }
     }

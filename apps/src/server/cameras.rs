@@ -7,10 +7,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use hone_media::rtsp::Address;
+use hone_model::rng::Rng;
 use hone_transport::config::{Certificate, Secret, Trust};
 use hone_transport::token::{Grant, Keys, Scope};
 use hone_transport::{EndpointConfig, Server, hex};
@@ -18,12 +19,19 @@ use serde::{Deserialize, Deserializer};
 use tokio::task::JoinSet;
 
 use super::stopped;
-use crate::dial::Dialer;
+use crate::dial::{Dialer, rand_seed};
 use crate::ingest;
 use crate::input::{CameraOptions, Transport};
 
-/// Until a camera that could not be had, or was lost for good, is tried again.
-const PAUSE: Duration = Duration::from_secs(15);
+/// Until a camera that could not be had, or was lost for good, is tried again: at first, and at most. One that starts
+/// anew is back within a minute, one that is gone may stay so for a year.
+const PAUSE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(60)];
+/// Growth from one pause to the next, and share of each that is drawn: cameras that one outage cut off do not all come
+/// back at once.
+const GROWTH: f64 = 1.7;
+const JITTER: f64 = 0.5;
+/// A camera that has run for so long was had: its next loss is the first again.
+const HAD: Duration = Duration::from_secs(30);
 /// How long a camera's own token holds; it is signed anew at each try.
 const TOKEN_LIFE: Duration = Duration::from_secs(365 * 86_400);
 
@@ -122,7 +130,9 @@ pub async fn run(
         };
         let stop = stop.clone();
         running.spawn(async move {
+            let (mut rng, mut failed) = (Rng::new(rand_seed()), 0);
             loop {
+                let begun = Instant::now();
                 let ran = match own.dialer(&camera.name) {
                     Ok(dialer) => camera.run(dialer, stop.clone()).await,
                     Err(error) => Err(error),
@@ -130,15 +140,18 @@ pub async fn run(
                 if stop.load(std::sync::atomic::Ordering::Relaxed) {
                     return;
                 }
+                failed = if begun.elapsed() >= HAD { 0 } else { failed + 1 };
+                let pause = pause(failed, rng.unit());
                 if let Err(error) = ran {
                     tracing::warn!(
                         camera = camera.name,
                         error = format!("{error:#}"),
+                        pause_s = pause.as_secs(),
                         "camera lost, tried again soon"
                     );
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
+                    () = tokio::time::sleep(pause) => {}
                     () = stopped(&stop) => return,
                 }
             }
@@ -147,6 +160,13 @@ pub async fn run(
     while running.join_next().await.is_some() {}
     stopped(stop).await;
     Ok(())
+}
+
+/// Before the next try after so many in a row that came to nothing; `luck` in 0 to 1.
+fn pause(failed: u32, luck: f64) -> Duration {
+    // Long since the longest.
+    let late = failed.saturating_sub(1).min(16);
+    PAUSE[0].mul_f64(GROWTH.powf(f64::from(late))).min(PAUSE[1]).mul_f64(1.0 - JITTER * luck)
 }
 
 /// The server's own port, from within.
@@ -210,6 +230,18 @@ mod tests {
             };
             assert!(cameras(&text).unwrap()[0].check().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_camera_that_stays_away_is_tried_ever_more_seldom_and_never_given_up() {
+        assert_eq!(pause(0, 0.0), PAUSE[0]);
+        assert!((1..100).all(|failed| pause(failed, 0.0) <= pause(failed + 1, 0.0)));
+        for failed in [0, 7, 100, u32::MAX] {
+            let range = pause(failed, 1.0)..=pause(failed, 0.0);
+            assert!(*range.start() >= PAUSE[0] / 2 && *range.end() <= PAUSE[1], "{failed}: {range:?}");
+            assert!(range.start() < range.end(), "all at once");
+        }
+        assert_eq!(pause(1000, 0.0), PAUSE[1]);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! An HTTP library would be ten times what is needed here, and nothing else in the server speaks HTTP/1.1.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +21,8 @@ const BODY_BYTES_MAX: usize = 16 << 10;
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections at a time; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 16;
+/// How often the log says that requests were dropped.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// One question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub struct Request<'a> {
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// 200, 403, 404, 503.
+    /// One of those that [HTTP calls](https://www.rfc-editor.org/rfc/rfc9110#name-status-codes) so, such as 200 or 404.
     pub status: u16,
     /// Plain text, or JSON.
     pub body: String,
@@ -61,26 +63,37 @@ impl Http {
         addr: SocketAddr,
         page: impl Fn(Request<'_>) -> Page + Send + Sync + 'static,
     ) -> Result<Self> {
+        Self::bind_with(addr, REQUEST_TIME_MAX, page).await
+    }
+
+    async fn bind_with(
+        addr: SocketAddr,
+        request_time_max: Duration,
+        page: impl Fn(Request<'_>) -> Page + Send + Sync + 'static,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot bind TCP {addr}"))?;
         let local_addr = listener.local_addr()?;
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, Arc::new(page)));
+        accepting.spawn(accept(listener, request_time_max, Arc::new(page)));
         Ok(Self { local_addr, _accepting: accepting })
     }
 }
 
-async fn accept(listener: TcpListener, page: Arc<Pages>) {
+async fn accept(listener: TcpListener, request_time_max: Duration, page: Arc<Pages>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let dropped = Arc::new(Mutex::new(Dropped::default()));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(place) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let page = page.clone();
+            Ok((stream, from)) => {
+                let (page, dropped) = (page.clone(), dropped.clone());
                 connections.spawn(async move {
-                    // Whoever is slow, or gone, gets no more.
-                    let _ = tokio::time::timeout(REQUEST_TIME_MAX, answer(stream, page.as_ref())).await;
+                    // Whoever is slow gets no more; whoever is gone wants none.
+                    if tokio::time::timeout(request_time_max, answer(stream, page.as_ref())).await.is_err() {
+                        dropped.lock().unwrap_or_else(PoisonError::into_inner).slow(from, Instant::now());
+                    }
                     drop(place);
                 });
             }
@@ -90,35 +103,41 @@ async fn accept(listener: TcpListener, page: Arc<Pages>) {
     }
 }
 
+/// Requests that took too long, told of now and then: whoever makes them must not fill the log, too.
+#[derive(Debug, Default)]
+struct Dropped {
+    since: u64,
+    told: Option<Instant>,
+}
+
+impl Dropped {
+    /// One more. Gives how many there were since the last line, if it is time for one.
+    fn slow(&mut self, from: SocketAddr, now: Instant) -> Option<u64> {
+        self.since += 1;
+        if self.told.is_some_and(|told| now.duration_since(told) < LOG_EVERY) {
+            return None;
+        }
+        self.told = Some(now);
+        let requests = std::mem::take(&mut self.since);
+        tracing::warn!(requests, %from, reason = "too slow", "HTTP requests dropped");
+        Some(requests)
+    }
+}
+
 async fn answer(mut stream: TcpStream, page: &Pages) -> std::io::Result<()> {
-    let mut text = Vec::new();
+    let mut bytes = Vec::new();
     let mut buffer = [0; 1024];
-    let head = loop {
-        if let Some(end) = text.windows(4).position(|end| end == b"\r\n\r\n") {
-            break end + 4;
+    let (page, with_body) = loop {
+        match hear(&bytes) {
+            Heard::Part => {}
+            Heard::Whole { request, with_body } => break (page(request), with_body),
+            Heard::Bad(page) => break (page, true),
         }
-        let read = stream.read(&mut buffer).await?;
-        if read == 0 || text.len() + read > HEAD_BYTES_MAX {
-            return Ok(());
-        }
-        text.extend_from_slice(&buffer[..read]);
-    };
-    let body = body_length(&text[..head]);
-    while body.is_some_and(|body| text.len() < head + body) {
         let read = stream.read(&mut buffer).await?;
         if read == 0 {
             return Ok(());
         }
-        text.extend_from_slice(&buffer[..read]);
-    }
-    let (page, with_body) = match (request(&text[..head]), body) {
-        (Some((method, path)), Some(body)) => {
-            let method = if method == "HEAD" { "GET" } else { method };
-            let with_body = !text.starts_with(b"HEAD");
-            (page(Request { method, path, body: &text[head..head + body] }), with_body)
-        }
-        (None, _) => (Page { status: 400, body: "no HTTP\n".into() }, true),
-        (_, None) => (Page { status: 413, body: "too long\n".into() }, true),
+        bytes.extend_from_slice(&buffer[..read]);
     };
     let Page { status, body } = page;
     let length = body.len();
@@ -132,6 +151,37 @@ async fn answer(mut stream: TcpStream, page: &Pages) -> std::io::Result<()> {
     }
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
+}
+
+/// What the bytes of a connection are so far.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// A part of a request.
+    Part,
+    /// All of it.
+    Whole {
+        /// The question.
+        request: Request<'a>,
+        /// Whether the answer is to have its body: not after `HEAD`.
+        with_body: bool,
+    },
+    /// No request that is answered here, and what is said instead.
+    Bad(Page),
+}
+
+/// Reads a request. More bytes than it has change nothing.
+pub fn hear(bytes: &[u8]) -> Heard<'_> {
+    let bad = |status, body: &str| Heard::Bad(Page { status, body: body.into() });
+    let ends = bytes[..bytes.len().min(HEAD_BYTES_MAX)].windows(4).position(|end| end == b"\r\n\r\n");
+    let Some(head) = ends.map(|end| end + 4) else {
+        return if bytes.len() > HEAD_BYTES_MAX { bad(431, "too long\n") } else { Heard::Part };
+    };
+    let Some((method, path)) = request(&bytes[..head]) else { return bad(400, "no HTTP\n") };
+    let Some(length) = body_length(&bytes[..head]) else { return bad(413, "too long\n") };
+    let Some(body) = bytes[head..].get(..length) else { return Heard::Part };
+    let with_body = method != "HEAD";
+    let method = if with_body { method } else { "GET" };
+    Heard::Whole { request: Request { method, path, body }, with_body }
 }
 
 /// Bytes of the body that a head announces; `None` if they are too many, or not counted in a way that is known here.
@@ -150,7 +200,7 @@ fn body_length(head: &[u8]) -> Option<usize> {
 }
 
 /// Method and path of a request, without the query.
-pub fn request(head: &[u8]) -> Option<(&str, &str)> {
+fn request(head: &[u8]) -> Option<(&str, &str)> {
     let line = head.split(|byte| *byte == b'\r').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     let (method, target, version) = (words.next()?, words.next()?, words.next()?);
@@ -167,6 +217,7 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
         _ => "Service Unavailable",
     }
 }
@@ -194,13 +245,6 @@ mod tests {
         };
         let http = Http::bind(([127, 0, 0, 1], 0).into(), page).await.unwrap();
         let addr = http.local_addr;
-        // More of those who open and say nothing, or half of it, than there is room for: they wait, and are ended.
-        let mut silent = Vec::new();
-        for _ in 0..CONNECTIONS_MAX - 1 {
-            let mut stream = TcpStream::connect(addr).await.unwrap();
-            stream.write_all(b"GET /me").await.unwrap();
-            silent.push(stream);
-        }
         let good = ask(addr, "GET /metrics?x=1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(good.starts_with("HTTP/1.1 200 OK\r\n") && good.ends_with("\r\n\r\nhone 1\n"), "{good}");
         let head = ask(addr, "HEAD /metrics HTTP/1.1\r\n\r\n").await;
@@ -221,7 +265,43 @@ mod tests {
             let answer = ask(addr, text).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{text:?}: {answer}");
         }
-        assert_eq!(ask(addr, &"x".repeat(HEAD_BYTES_MAX + 1)).await, "");
-        drop(silent);
+        let endless = ask(addr, &"x".repeat(HEAD_BYTES_MAX + 1)).await;
+        assert!(endless.starts_with("HTTP/1.1 431 "), "{endless}");
+    }
+
+    #[tokio::test]
+    async fn those_who_say_half_of_it_are_ended_and_make_room() {
+        const TIME_MAX: Duration = Duration::from_millis(300);
+        let page = |_: Request<'_>| Page { status: 200, body: "hone 1\n".into() };
+        let http = Http::bind_with(([127, 0, 0, 1], 0).into(), TIME_MAX, page).await.unwrap();
+        let addr = http.local_addr;
+        let begun = Instant::now();
+        // More than there is room for, twice over.
+        let mut silent = Vec::new();
+        for _ in 0..2 * CONNECTIONS_MAX + 1 {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            stream.write_all(b"GET /me").await.unwrap();
+            silent.push(stream);
+        }
+        let good = tokio::time::timeout(REQUEST_TIME_MAX, ask(addr, "GET / HTTP/1.1\r\n\r\n")).await;
+        let good = good.expect("nobody makes room");
+        assert!(good.ends_with("\r\n\r\nhone 1\n"), "{good}");
+        // It had to wait for two rounds of them.
+        assert!(begun.elapsed() >= 2 * TIME_MAX, "{:?}", begun.elapsed());
+        for stream in &mut silent {
+            // An end or a reset, and nothing before it.
+            assert!(!matches!(stream.read(&mut [0]).await, Ok(1..)));
+        }
+    }
+
+    #[test]
+    fn the_log_says_it_once_in_a_while() {
+        let (mut dropped, from) = (Dropped::default(), ([127, 0, 0, 1], 1).into());
+        let now = Instant::now();
+        assert_eq!(dropped.slow(from, now), Some(1));
+        for i in 0..1000 {
+            assert_eq!(dropped.slow(from, now + LOG_EVERY * i / 1001), None);
+        }
+        assert_eq!(dropped.slow(from, now + LOG_EVERY), Some(1001));
     }
 }

@@ -28,6 +28,15 @@ pub enum Input {
     Model(Message),
 }
 
+impl Input {
+    /// Payload, bytes.
+    pub(super) fn bytes(&self) -> i64 {
+        let (Self::Video(message) | Self::Audio(message) | Self::Patch(message) | Self::Model(message)) =
+            self;
+        i64::try_from(message.payload.len()).unwrap_or(i64::MAX)
+    }
+}
+
 /// One stream, over one connection of its sender after the other. It is the same stream as long as its catalog is the
 /// same: that has the time of the sender's start in it.
 pub struct Leg {
@@ -96,9 +105,9 @@ impl Leg {
     /// that is another stream is given back.
     ///
     /// # Errors
-    /// What the stream was lost by, if the sender did not come back, or another server has it now.
+    /// What the stream was lost by, if the sender did not come back, or another server has it now; or why it cannot go on.
     pub async fn read(
-        mut self,
+        &mut self,
         returning: &mut Receiver<Subscription>,
         to: Sender<Input>,
         mut wanted: watch::Receiver<bool>,
@@ -110,18 +119,22 @@ impl Leg {
                 Err(error) => error,
             };
             let stream = self.subscription.name().to_owned();
-            if let Error::Lagged { .. } = error {
-                tracing::warn!(stream, %error, "frames of the sender are lost");
-                // From the newest keyframe on.
-                self = Self::open(self.subscription).await?;
-                continue;
-            }
-            if let Error::Reassigned = error {
-                return Err(error.into());
+            match error {
+                Error::Lagged { .. } => {
+                    tracing::warn!(stream, %error, "frames of the sender are lost");
+                    // From the newest keyframe on.
+                    *self = Self::open(self.subscription.clone()).await?;
+                    continue;
+                }
+                // It is there, and would send the same again.
+                Error::MessageTooLarge { .. } | Error::GroupTooLarge { .. } | Error::Reassigned => {
+                    return Err(error.into());
+                }
+                _ => {}
             }
             tracing::warn!(stream, %error, "sender lost, waiting for it");
             let until = Instant::now() + LINGER;
-            self = loop {
+            *self = loop {
                 let back = tokio::select! {
                     back = tokio::time::timeout_at(until, returning.recv()) => back,
                     () = to.closed() => return Ok(None),
@@ -136,6 +149,11 @@ impl Leg {
             };
             tracing::info!(stream, "the sender is back");
         }
+    }
+
+    /// Reads no more. Gives back the newest connection of its sender.
+    pub fn close(self) -> Subscription {
+        self.subscription
     }
 
     async fn hand_on(
@@ -210,47 +228,35 @@ impl Tracks {
     /// The next message; none once the video has ended.
     async fn next(&mut self, subscription: &Subscription) -> Result<Option<Input>, Error> {
         loop {
-            tokio::select! {
+            let (track, message, input): (_, _, fn(Message) -> Input) = tokio::select! {
                 // Video first: everything else may wait, audio for as long as a message takes.
                 biased;
                 message = self.video.next() => return Ok(message?.map(Input::Video)),
-                message = next(&mut self.audio) => match message {
-                    Ok(Some(message)) => return Ok(Some(Input::Audio(message))),
-                    Ok(None) => self.audio = None,
-                    Err(Error::Lagged { .. }) => {
-                        self.audio = Some(subscription.track(Track::Audio, Delivery::All).await?);
-                    }
-                    // The pictures are as good without it.
-                    Err(error @ (Error::MessageTooLarge { .. } | Error::GroupTooLarge { .. })) => {
-                        tracing::warn!(stream = subscription.name(), %error, "its audio is left out");
-                        self.audio = None;
-                    }
-                    Err(error) => return Err(error),
-                },
-                message = next(&mut self.model) => match message {
-                    Ok(Some(message)) => return Ok(Some(Input::Model(message))),
-                    Ok(None) => self.model = None,
-                    Err(Error::Lagged { .. }) => {
-                        self.model = Some(subscription.track(Track::Model, Delivery::All).await?);
-                    }
-                    Err(error) => return Err(error),
-                },
-                message = next(&mut self.patches) => match message {
-                    Ok(Some(message)) => return Ok(Some(Input::Patch(message))),
-                    Ok(None) => self.patches = None,
-                    // Patches that are lost are no reason to stop the video.
-                    Err(Error::Lagged { .. }) => {
-                        self.patches = Some(subscription.track(Track::Patches, Delivery::All).await?);
-                        self.ask_for_patches(self.patches_asked);
-                    }
-                    // If the sender is lost, the video says so.
-                    Err(Error::Disconnected(error)) => {
-                        tracing::debug!(stream = subscription.name(), %error, "patches broke off");
-                        self.patches = None;
-                    }
-                    Err(error) => return Err(error),
-                },
+                message = next(&mut self.audio) => (Track::Audio, message, Input::Audio),
+                message = next(&mut self.model) => (Track::Model, message, Input::Model),
+                message = next(&mut self.patches) => (Track::Patches, message, Input::Patch),
+            };
+            let reader = match message {
+                Ok(Some(message)) => return Ok(Some(input(message))),
+                Ok(None) => None,
+                // What is lost beside the video is no reason to stop that.
+                Err(Error::Lagged { .. }) => Some(subscription.track(track, Delivery::All).await?),
+                Err(error @ (Error::MessageTooLarge { .. } | Error::GroupTooLarge { .. })) => {
+                    tracing::warn!(stream = subscription.name(), %error, "track left out");
+                    None
+                }
+                // If the sender is lost, the video says so.
+                Err(error) => {
+                    tracing::debug!(stream = subscription.name(), %track, %error, "track broke off");
+                    None
+                }
+            };
+            match track {
+                Track::Audio => self.audio = reader,
+                Track::Model => self.model = reader,
+                _ => self.patches = reader,
             }
+            self.ask_for_patches(self.patches_asked);
         }
     }
 

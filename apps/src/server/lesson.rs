@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use hone_media::decode;
 use hone_trainer::{Event, Publication, Trainer};
+use hone_transport::seldom::Seldom;
 use tokio::sync::{mpsc as channel, watch as latest};
 
 use super::Watch;
 use super::leg::Input;
-use super::metrics::Shown;
+use super::metrics::{Shown, Stream};
 use super::models::Models;
-use crate::learner::Learner;
+use crate::learner::{self, Learner};
 use crate::turns::Turns;
 
 /// How long an idle learner sleeps when no message wakes it.
@@ -49,6 +50,7 @@ impl Lesson {
         let mut saver = Saver { lesson: self, unsaved_db: None, saved: Instant::now() };
         let place = turns.join();
         let mut idle = true;
+        let mut complaints = Complaints::new(stream, figures);
         loop {
             // Everything that has come, then one step; with nothing to do, wait for a message.
             loop {
@@ -56,23 +58,29 @@ impl Lesson {
                     true => inbox.recv_timeout(IDLE).map_err(|e| e == mpsc::RecvTimeoutError::Disconnected),
                     false => inbox.try_recv().map_err(|e| e == mpsc::TryRecvError::Disconnected),
                 };
-                figures.learner_queue.add(-i64::from(input.is_ok()));
+                if let Ok(input) = &input {
+                    figures.learner_queue.add(-1);
+                    figures.learner_bytes.add(-input.bytes());
+                }
                 match input {
-                    Ok(Input::Video(message)) => match learner.video(&message.payload, message.pts_us) {
-                        Ok(()) => figures.learned_pts_us.set(message.pts_us),
-                        Err(decode::Error::Unsupported(lie @ decode::Unsupported::Size { .. })) => {
-                            bail!("its pictures are not what its catalog says: {lie}");
+                    Ok(Input::Video(message)) => {
+                        let looked_at = match begins_a_unit(&message.payload) {
+                            true => learner.video(&message.payload, message.pts_us),
+                            false => Err(decode::Error::Codec("it is no H.264 in Annex B".into())),
+                        };
+                        match looked_at {
+                            Ok(()) => figures.learned_pts_us.set(message.pts_us),
+                            Err(decode::Error::Unsupported(lie @ decode::Unsupported::Size { .. })) => {
+                                bail!("its pictures are not what its catalog says: {lie}");
+                            }
+                            Err(error) => complaints.picture(&error),
                         }
-                        Err(error) => {
-                            figures.pictures_missing.add(1);
-                            tracing::debug!(stream, %error, "a picture is missing for training");
-                        }
-                    },
+                        learner.refused().iter().for_each(|error| complaints.patch(error));
+                    }
                     Ok(Input::Patch(message)) => {
                         idle = false;
                         if let Err(error) = learner.patch(message.pts_us, message.payload.into()) {
-                            figures.patches_refused.add(1);
-                            tracing::warn!(stream, %error, "training patch refused");
+                            complaints.patch(&error);
                         }
                     }
                     // Nothing is learned from them: the relay keeps them to itself.
@@ -128,6 +136,43 @@ impl Lesson {
             }
             figures.set_state(learner.trainer.state());
             watch.training(stream, learner.trainer.state(), learner.trainer.steps());
+        }
+    }
+}
+
+/// Whether a message begins as an access unit does: what has no start code at all the codec takes for nothing, and says so to
+/// nobody.
+fn begins_a_unit(message: &[u8]) -> bool {
+    let zeros = message.iter().take_while(|byte| **byte == 0).count();
+    zeros >= 2 && message.get(zeros) == Some(&1)
+}
+
+/// What is wrong with a stream that goes on, counted and seldom said.
+struct Complaints<'a> {
+    stream: &'a str,
+    figures: &'a Stream,
+    begun: Instant,
+    pictures: Seldom,
+    patches: Seldom,
+}
+
+impl<'a> Complaints<'a> {
+    fn new(stream: &'a str, figures: &'a Stream) -> Self {
+        let (pictures, patches) = (Seldom::default(), Seldom::default());
+        Self { stream, figures, begun: Instant::now(), pictures, patches }
+    }
+
+    fn picture(&mut self, error: &decode::Error) {
+        self.figures.pictures_missing.add(1);
+        if let Some(times) = self.pictures.say(self.begun.elapsed()) {
+            tracing::warn!(stream = self.stream, %error, times, "a picture is missing for training");
+        }
+    }
+
+    fn patch(&mut self, error: &learner::Error) {
+        self.figures.patches_refused.add(1);
+        if let Some(times) = self.patches.say(self.begun.elapsed()) {
+            tracing::warn!(stream = self.stream, %error, times, "training patch refused");
         }
     }
 }

@@ -74,6 +74,8 @@ pub struct Stream {
     pub pictures_missing: Counter,
     /// Messages that wait for the learner.
     pub learner_queue: Gauge,
+    /// Their payload, bytes.
+    pub learner_bytes: Gauge,
     /// Updates that wait for the relay.
     pub update_queue: Gauge,
     /// Version that viewers hold.
@@ -217,6 +219,7 @@ impl Metrics {
         ] {
             sample(out, "hone_sessions_refused_total", &[("reason", reason)], count);
         }
+        one(out, "hone_cache_bytes", "gauge", "Kept for slow readers.", stats.cached_bytes);
         family(out, "hone_reloads_total", "counter", "Times that settings were read again.");
         for (result, count) in [("ok", &self.reloads), ("failed", &self.reloads_failed)] {
             sample(out, "hone_reloads_total", &[("result", result)], count.get());

@@ -44,7 +44,7 @@ struct Answer {
 pub(super) async fn run(key: &Path, listen: SocketAddr, stop: &AtomicBool) -> Result<()> {
     read(key)?;
     let file = key.to_owned();
-    let http = Http::bind(listen, move |asked| page(asked, &file)).await?;
+    let http = Http::bind(listen, move |asked| page(asked, || read(&file), SystemTime::now())).await?;
     println!("answering on http://{}/", http.local_addr);
     stopped(stop).await;
     Ok(())
@@ -55,7 +55,8 @@ fn read(key: &Path) -> Result<Keys> {
     Keys::parse(&std::fs::read_to_string(key).with_context(what)?).with_context(what)
 }
 
-fn page(asked: Request<'_>, key: &Path) -> Page {
+/// Answers a relay's question. `keys` are read for each: they may have been replaced.
+pub fn page(asked: Request<'_>, keys: impl FnOnce() -> Result<Keys>, now: SystemTime) -> Page {
     let refuse = |status, body: String| Page { status, body: body + "\n" };
     if asked.method != "POST" {
         return refuse(405, "relays ask with POST".into());
@@ -66,14 +67,14 @@ fn page(asked: Request<'_>, key: &Path) -> Page {
     if question.event == "end" {
         return Page { status: 200, body: String::new() };
     }
-    let keys = match read(key) {
+    let keys = match keys() {
         Ok(keys) => keys,
         Err(error) => {
             tracing::error!("{error:#}");
             return refuse(503, "no keys".into());
         }
     };
-    match answer(&question, &keys, SystemTime::now()) {
+    match answer(&question, &keys, now) {
         Ok(answer) => Page { status: 200, body: serde_json::to_string(&answer).unwrap_or_default() },
         Err(reason) => {
             tracing::warn!(path = question.path, reason, "refused");
@@ -129,7 +130,11 @@ mod tests {
         std::fs::write(&file, &text).unwrap();
         let keys = Keys::parse(&text).unwrap();
         let end = UNIX_EPOCH + Duration::from_secs(4_102_444_800);
-        let post = |body: &str| page(Request { method: "POST", path: "/", body: body.as_bytes() }, &file);
+        let asked = |method, body: &str| {
+            let request = Request { method, path: "/", body: body.as_bytes() };
+            page(request, || read(&file), SystemTime::now())
+        };
+        let post = |body: &str| asked("POST", body);
         let granted = |path: &str, token: &str| {
             let page = post(&ask(path, Some(format!("x=1&jwt={token}")), "connect"));
             (page.status, page.body)
@@ -152,7 +157,7 @@ mod tests {
         assert_eq!(post(&ask("/live", None, "connect")).status, 403);
         assert_eq!(post(&ask("/live", None, "end")).status, 200);
         assert_eq!(post("{}").status, 400);
-        assert_eq!(page(Request { method: "GET", path: "/", body: b"" }, &file).status, 405);
+        assert_eq!(asked("GET", "").status, 405);
         // Another key: whoever is looked at again is put out.
         std::fs::write(&file, generate().unwrap()).unwrap();
         assert_eq!(post(&ask("/live", Some(format!("jwt={viewer}")), "revalidate")).status, 403);

@@ -43,7 +43,7 @@ pub struct Options {
     /// Every frame in order, however late, and by the network, however slow: for measuring. Otherwise frames are
     /// shown at their media time, late ones are dropped, and a slow device steps down to bicubic.
     pub every_frame: bool,
-    /// Whether each pass on a GPU is timed, for the statistics: costs a little.
+    /// Whether each pass on a GPU is timed for the statistics, of about one frame a second: nothing waits for the times.
     pub time_passes: bool,
     /// Whether the CPU takes over from any device that fails, also from one that was asked for by name.
     pub fall_back: bool,

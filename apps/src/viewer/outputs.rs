@@ -1,16 +1,18 @@
 //! What a viewer writes: recordings and a pipe.
 
 mod recording;
+mod shown;
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use hone_media::audio;
-use hone_media::encode::{self, Encoder, Packet};
+use hone_media::encode::Packet;
 use hone_media::frame::I420;
 
 use self::recording::Recording;
+use self::shown::ShownRecording;
 use super::{Format, Shown, Sink, Stream};
 use crate::picture;
 use crate::screen::Screen;
@@ -34,9 +36,7 @@ pub struct Files {
 /// An MP4 file has one size and one colour: if the stream changes either, or another stream begins, the recording
 /// goes on in a file of its own, `sr-2.mp4` after `sr.mp4`. A pipe cannot change: that is an error.
 pub struct Outputs {
-    record: Option<Recording>,
-    /// Of what is shown.
-    encoder: Option<Encoder>,
+    record: Option<ShownRecording>,
     record_raw: Option<Recording>,
     y4m: Option<Y4m>,
     fps: f64,
@@ -50,8 +50,7 @@ impl Outputs {
     pub fn open(files: Files) -> Result<Self> {
         let y4m = files.y4m.as_deref().map(Y4m::open).transpose()?;
         Ok(Self {
-            record: files.record.map(Recording::new),
-            encoder: None,
+            record: files.record.map(ShownRecording::new),
             record_raw: files.record_raw.map(Recording::new),
             y4m,
             fps: 30.0,
@@ -62,36 +61,22 @@ impl Outputs {
     pub fn take_frames(&self) -> bool {
         self.record.is_some() || self.y4m.is_some()
     }
-
-    fn record_shown(&mut self, image: &I420, pts_us: i64, format: Format) -> Result<()> {
-        let Some(recording) = &mut self.record else { return Ok(()) };
-        if recording.is_new(&format) {
-            let (width, height) = format.size;
-            let kbps = RECORD_KBPS_PER_MEGAPIXEL * f64::from(width) * f64::from(height) / 1e6;
-            let config = encode::Config::new(width, height, self.fps, kbps.clamp(200.0, 50_000.0) as u32);
-            let config = encode::Config { colour: format.colour, threads: 2, ..config };
-            self.encoder = Some(Encoder::new(&config)?);
-        }
-        match &mut self.encoder {
-            Some(encoder) => recording.write(&encoder.encode(image, pts_us, false)?, format, self.fps),
-            None => Ok(()),
-        }
-    }
-
-    fn recordings(&mut self) -> impl Iterator<Item = &mut Recording> {
-        self.record.iter_mut().chain(&mut self.record_raw)
-    }
 }
 
 impl Sink for Outputs {
     fn start(&mut self, stream: &Stream) -> Result<()> {
         self.fps = stream.fps.clamp(1.0, 120.0);
-        self.recordings().for_each(|recording| recording.start(stream.audio.clone()));
-        Ok(())
+        if let Some(recording) = &mut self.record_raw {
+            recording.start(stream.audio.clone());
+        }
+        self.record.as_mut().map_or(Ok(()), |recording| recording.start(stream.audio.clone(), self.fps))
     }
 
     fn audio(&mut self, packet: audio::Packet) -> Result<()> {
-        self.recordings().try_for_each(|recording| recording.audio(packet.clone()))
+        if let Some(recording) = &mut self.record_raw {
+            recording.audio(packet.clone())?;
+        }
+        self.record.as_mut().map_or(Ok(()), |recording| recording.audio(packet))
     }
 
     fn packet(&mut self, packet: &Packet, format: &Format) -> Result<()> {
@@ -110,17 +95,18 @@ impl Sink for Outputs {
         let format = Format { size: shown.size, colour: shown.frame.colour };
         let (width, height) = format.size;
         let image = picture::i420_from_rgba(shown.rgba, width, height, format.colour)?;
-        self.record_shown(&image, shown.frame.pts_us, format)?;
+        // First, for somebody waits for it.
         if let Some(y4m) = &mut self.y4m {
             y4m.write(&image, format, self.fps)?;
         }
-        Ok(())
+        self.record.as_mut().map_or(Ok(()), |recording| recording.frame(image, shown.frame.pts_us, format))
     }
 
     fn end(&mut self) -> Result<()> {
         // Both are finished, also if one of them fails.
-        let finished: Vec<Result<()>> = self.recordings().map(Recording::finish).collect();
-        finished.into_iter().collect()
+        let raw = self.record_raw.as_mut().map_or(Ok(()), Recording::finish);
+        let shown = self.record.as_mut().map_or(Ok(()), ShownRecording::finish);
+        raw.and(shown)
     }
 }
 

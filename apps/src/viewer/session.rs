@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Result;
 use hone_transport::{Client, Error};
 
 use super::feed::{End, Feed};
 use super::{Link, Monitor, Options, Received, Sink, State};
-use crate::dial::{Dialer, hopeless};
+use crate::dial::{Backoff, Dialer, hopeless};
 use crate::server::stopped;
-
-/// How long to wait before the next try.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// Views broadcast `name` over one connection until it ends or `stop` is set; waits for it to begin. Gives the sink
 /// back.
@@ -70,6 +66,7 @@ impl Session {
         stop: &Arc<AtomicBool>,
     ) -> (Result<Received>, S) {
         let mut last = Received::default();
+        let mut backoff = Backoff::default();
         while !stop.load(Ordering::Relaxed) {
             if monitor.state() != State::Lost {
                 monitor.link(Link::Connecting);
@@ -97,6 +94,7 @@ impl Session {
             match viewed {
                 Ok((received, end)) => {
                     last = received;
+                    backoff.reset();
                     tracing::info!(frames = received.frames, dropped = received.dropped, "stream ended");
                     monitor.link(Link::Waiting);
                     if until == Until::Ended && end == End::Ended {
@@ -119,7 +117,7 @@ impl Session {
                     _ => return (Err(error), sink),
                 },
             }
-            let _ = tokio::time::timeout(RETRY, stopped(stop)).await;
+            let _ = tokio::time::timeout(backoff.pause(), stopped(stop)).await;
         }
         (Ok(last), sink)
     }

@@ -206,14 +206,14 @@ impl Sink for WindowSink {
         };
         let mut bicubic = None;
         if compare && shown.mode != Mode::Bicubic {
-            let mut bytes = self.mailbox.buffer();
-            bicubic = Some(if host {
-                screen.upscale(shown.frame, Mode::Bicubic, &mut bytes)?;
-                Pixels::Host(bytes)
-            } else {
-                match (screen.present(shown.frame, Mode::Bicubic, &mut bytes)?, screen.gpu()) {
-                    (Some(texture), Some(gpu)) => Pixels::Device(texture, gpu.device().clone()),
-                    _ => Pixels::Host(bytes),
+            // On a device it has a place beside the other, so that both sides of the divider hold as long.
+            let beside = if host { None } else { screen.beside()? };
+            bicubic = Some(match (beside, screen.gpu()) {
+                (Some(texture), Some(gpu)) => Pixels::Device(texture, gpu.device().clone()),
+                _ => {
+                    let mut bytes = self.mailbox.buffer();
+                    screen.upscale(shown.frame, Mode::Bicubic, &mut bytes)?;
+                    Pixels::Host(bytes)
                 }
             });
         }

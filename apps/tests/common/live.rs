@@ -31,6 +31,25 @@ pub struct Seen {
     pub frames: Vec<(Instant, i64, u64)>,
 }
 
+impl Seen {
+    /// Share of the frames that were never shown, of a stream of `fps` and from the first that was.
+    pub fn lost(&self, fps: f64) -> f64 {
+        let [first, last] = [self.frames.first(), self.frames.last()].map(|frame| frame.unwrap().1);
+        let sent = ((last - first) as f64 * fps / 1e6).round() + 1.0;
+        1.0 - self.frames.len() as f64 / sent
+    }
+
+    /// The most that one of the newest frames was behind the youngest of all, s: a queue makes it old.
+    pub fn age_s(&self, newest: usize) -> f64 {
+        let first = self.frames[0];
+        let aged = |(at, pts_us, _): &(Instant, i64, u64)| {
+            at.duration_since(first.0).as_secs_f64() - (pts_us - first.1) as f64 / 1e6
+        };
+        let youngest = self.frames.iter().map(aged).fold(f64::INFINITY, f64::min);
+        self.frames.iter().rev().take(newest).map(|frame| aged(frame) - youngest).fold(0.0, f64::max)
+    }
+}
+
 struct Watch(Arc<Mutex<Seen>>);
 
 impl Sink for Watch {
@@ -64,6 +83,12 @@ pub struct Setting {
     pub times: f64,
     /// Whether the sender learns, not the server.
     pub learn_at_sender: bool,
+    /// Whether the server learns a tiny network, and is soon content with itself.
+    pub early_verdicts: bool,
+    /// Whether the sender finds out what its uplink carries, whatever `kbps` says.
+    pub auto: bool,
+    /// Whether every frame is shown that arrives, however late.
+    pub every_frame: bool,
 }
 
 impl Default for Setting {
@@ -77,6 +102,9 @@ impl Default for Setting {
             limits: Limits::default(),
             times: 1.0,
             learn_at_sender: false,
+            early_verdicts: false,
+            auto: false,
+            every_frame: false,
         }
     }
 }
@@ -122,7 +150,8 @@ impl Rig {
     }
 
     pub async fn set_up(setting: Setting) -> Self {
-        let Setting { hr, clip, fps, kbps, link, limits, times, learn_at_sender } = setting;
+        let Setting { hr, clip, fps, kbps, link, limits, times, .. } = setting;
+        let Setting { learn_at_sender, early_verdicts, auto, every_frame, .. } = setting;
         let mut endpoint = EndpointConfig {
             bind: ([127, 0, 0, 1], 0).into(),
             certificate: Certificate::Dev,
@@ -148,7 +177,8 @@ impl Rig {
             publish_certainty: 0.0,
             ..trainer.learn
         };
-        let senders = Options { blocks: 1, features: 8, learn, ..trainer };
+        let tiny = Options { blocks: 1, features: 8, learn, ..trainer };
+        let trainer = if early_verdicts { tiny } else { trainer };
         let serving = tokio::spawn(server::run(
             Arc::new(server),
             Setup { trainer, limits: Arc::new(RwLock::new(limits)), ..Setup::default() },
@@ -165,15 +195,16 @@ impl Rig {
                     Some(clip) => Box::new(Looped::new(move || Mp4Source::open(&clip), i64::MAX / 4)?),
                     None => Box::new(Pattern::new(hr.0, hr.1, fps, Box::new(|| 0))?),
                 };
-                let mut plan = Plan::new(source.info(), 2, None, Rate::Total(kbps)).unwrap();
+                let rate = if auto { Rate::Auto } else { Rate::Total(kbps) };
+                let mut plan = Plan::new(source.info(), 2, None, rate).unwrap();
                 let mut catalog = plan.catalog(std::time::SystemTime::now());
                 let mut lesson = None;
                 if learn_at_sender {
-                    let arch = senders.arch(2)?;
+                    let arch = tiny.arch(2)?;
                     plan = plan.without_patches();
                     catalog.hone =
                         catalog.hone.map(|hone| hone.learned_here(&arch.to_string(), UPDATE_FORMAT));
-                    lesson = Some(Lesson::start(senders.trainer(arch)?)?);
+                    lesson = Some(Lesson::start(tiny.trainer(arch)?)?);
                 }
                 let mut uplink = Uplink::new(first, Some(dialer), "cam", &catalog)?;
                 let mut pace = Pace { times, start: None, stop };
@@ -189,7 +220,7 @@ impl Rig {
         let options = viewer::Options {
             target: Preference::Cpu.into(),
             // Media time is no guide to when a frame is due where it runs faster.
-            every_frame: times != 1.0,
+            every_frame: every_frame || times != 1.0,
             ..viewer::Options::default()
         };
         let session = Session { dialer, name: "cam".into(), options };
@@ -208,6 +239,12 @@ impl Rig {
             assert!(start.elapsed() < patience, "{what}: not after {patience:?}, {seen} frames seen");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Waits until the viewer was shown so many frames more.
+    pub async fn frames(&self, more: usize, patience: Duration) {
+        let before = self.seen.lock().unwrap().frames.len();
+        self.until("more frames", patience, |seen| seen.frames.len() >= before + more).await;
     }
 
     /// Cuts one leg for a while. Returns how long after its return the first new frame was shown.

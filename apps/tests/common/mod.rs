@@ -178,6 +178,11 @@ impl Process {
         self.wait_for(text, limit, |process| process.stderr().contains(text).then_some(()));
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal("INT");

@@ -4,13 +4,21 @@
 //! Where there is an answer it is checked: what was read and written again is the same.
 #![forbid(unsafe_code)]
 
+use std::io::Cursor;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, UNIX_EPOCH};
 
-use hone_apps::server::http;
+use hone_apps::lab::trace::Trace;
+use hone_apps::mask::Mask;
+use hone_apps::server::http::{Heard, Request, hear};
+use hone_apps::tokens::serve;
 use hone_apps::{patch, settings, top};
 use hone_media::audio::{self, Config};
 use hone_media::decode::{Decoder, Limits};
-use hone_media::source::{Item, Mp4Source, Source};
+use hone_media::frame::{Colour, Frame, I420};
+use hone_media::rtsp::Address;
+use hone_media::source::{Item, Mp4Source, Source, Y4mSource};
+use hone_media::webcam;
 use hone_model::{Arch, Origin, Published, file, update};
 use hone_transport::catalog::Catalog;
 use hone_transport::token::{Grant, Keys};
@@ -27,10 +35,17 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("settings", settings),
     ("h264", h264),
     ("mp4", mp4),
+    ("mkv", mkv),
     ("audio", audio),
     ("sound", sound),
     ("token", token),
     ("http", http),
+    ("question", question),
+    ("y4m", y4m),
+    ("webcam", webcam),
+    ("address", address),
+    ("mask", mask),
+    ("trace", trace),
 ];
 
 /// The network of the updates in the corpus.
@@ -40,14 +55,28 @@ pub const KEY: &str = r#"{"kty":"oct","alg":"HS256","key_ops":["sign","verify"],
 /// When the tokens in the corpus are looked at, seconds since 1970.
 pub const NOW_S: u64 = 1_000_000;
 
+/// What viewers of the updates in the corpus hold: versions 0, 1 and 2.
+pub fn versions() -> [Published; 3] {
+    let first = Published::origin(ARCH.parse().expect("a good one"), Origin::Seed(3));
+    let next = |held: &Published, step: f32| {
+        let mut weights = held.weights();
+        weights.params_mut().iter_mut().enumerate().for_each(|(i, w)| *w += (i % 7) as f32 * step);
+        held.next(&weights)
+    };
+    let second = next(&first, 1.0 / 64.0);
+    let third = next(&second, -1.0 / 1024.0);
+    [first, second, third]
+}
+
 /// A model update, from a server or a saved model.
 pub fn update(data: &[u8]) {
-    let arch: Arch = ARCH.parse().expect("a good one");
-    let held = Published::origin(arch, Origin::Seed(3));
+    static VERSIONS: LazyLock<[Published; 3]> = LazyLock::new(versions);
     let header = update::header(data);
-    if let Ok(published) = update::apply(&held, data) {
-        let header = header.expect("what applies has a header");
-        assert_eq!((published.hash(), published.version()), (header.hash, header.version));
+    for held in &*VERSIONS {
+        if let Ok(published) = update::apply(held, data) {
+            let header = header.as_ref().expect("what applies has a header");
+            assert_eq!((published.hash(), published.version()), (header.hash, header.version));
+        }
     }
 }
 
@@ -63,7 +92,7 @@ pub fn weights(data: &[u8]) {
 pub fn patch(data: &[u8]) {
     if let Ok((place, _)) = patch::header(data, 640, 360) {
         assert!(place.fits(640, 360));
-        for scale in [1, 2, 4] {
+        for scale in [1, 2, 3, 4] {
             if let Ok(hr) = patch::hr(data, place, scale) {
                 assert_eq!(hr.len(), usize::from(place.h) * usize::from(place.w) * scale * scale * 3);
             }
@@ -137,6 +166,11 @@ pub fn mp4(data: &[u8]) {
     }
 }
 
+/// A Matroska file, likewise.
+pub fn mkv(data: &[u8]) {
+    mp4(data);
+}
+
 /// What a decoder of audio is set up with. The first byte says where it is from: a catalog's `a` for AAC and `o` for Opus,
 /// or an MP4 file's sample entry, `A` and `O`.
 pub fn audio(data: &[u8]) {
@@ -191,10 +225,76 @@ pub fn token(data: &[u8]) {
     let _ = Keys::parse(text).map(drop);
 }
 
-/// A request to the server's HTTP port, and an answer that `hone top` reads.
+/// A request to an HTTP port, whole and as far as it has come, and an answer that `hone top` reads.
 pub fn http(data: &[u8]) {
-    if let Some((_, path)) = http::request(data) {
-        assert!(path.starts_with('/'));
+    let heard = hear(data);
+    if let Heard::Whole { request, .. } = &heard {
+        assert!(request.path.starts_with('/') && request.method != "HEAD");
     }
+    // What was said of a part stays true.
+    let part = hear(&data[..data.len() / 2]);
+    assert!(part == Heard::Part || part == heard);
     top::parse(&String::from_utf8_lossy(data));
+}
+
+/// What a relay asks about a session.
+pub fn question(data: &[u8]) {
+    let asked = Request { method: "POST", path: "/", body: data };
+    let now = UNIX_EPOCH + Duration::from_secs(NOW_S);
+    let page = serve::page(asked, || Ok(Keys::parse(KEY).expect("a good one")), now);
+    assert!([200, 400, 403].contains(&page.status));
+}
+
+/// Frames that other programs pipe.
+pub fn y4m(data: &[u8]) {
+    let Ok(mut source) = Y4mSource::new("fuzz.y4m", Box::new(Cursor::new(data.to_vec()))) else { return };
+    let (width, height) = (source.info().width, source.info().height);
+    let mut last_us = -1;
+    while let Ok(Some(Item::Frame(frame))) = source.next() {
+        assert_eq!((frame.image.width(), frame.image.height()), (width, height));
+        assert!(frame.pts_us > last_us);
+        last_us = frame.pts_us;
+    }
+}
+
+/// A webcam's picture: `j` for MJPEG or `y` for YUYV, columns and rows in a byte each, the bytes of a row, then the picture.
+pub fn webcam(data: &[u8]) {
+    let Some((&[format, width, height, stride], picture)) = data.split_first_chunk() else { return };
+    let format = if format == b'j' { webcam::Format::Mjpeg } else { webcam::Format::Yuyv };
+    let size = (width.into(), height.into());
+    if let Ok(image) = format.picture(picture, size, stride.into()) {
+        assert_eq!((image.width(), image.height()), size);
+    }
+}
+
+/// A camera's address.
+pub fn address(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(address) = text.parse::<Address>() {
+        let shown = address.to_string();
+        let again: Address = shown.parse().expect("what is shown is an address");
+        assert!(again.credentials.is_none() && again.to_string() == shown && !shown.contains('?'));
+    }
+}
+
+/// A privacy mask, painted on a picture.
+pub fn mask(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(mask) = text.parse::<Mask>() {
+        let image = Arc::new(I420::new(64, 48).expect("a good size"));
+        mask.paint(&mut Frame { pts_us: 0, image, colour: Colour::guess(48), quantiser: None });
+    }
+}
+
+/// The rate of a link over time, for the lab.
+pub fn trace(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(trace) = text.parse::<Trace>() {
+        let mut at_us = 0;
+        while let (kbps, Some(next_us)) = trace.at(at_us) {
+            assert!(next_us > at_us && (0.0..=1e7).contains(&kbps));
+            at_us = next_us;
+        }
+        assert!(trace.at(at_us).0 > 0.0 && trace.mean_kbps(at_us) >= 0.0);
+    }
 }

@@ -11,7 +11,7 @@ use hone_fuzz::TARGETS;
 const RUNS: u64 = 1500;
 /// Of those that set up a codec each time.
 const SLOW_RUNS: u64 = 300;
-const SLOW: [&str; 3] = ["h264", "mp4", "sound"];
+const SLOW: [&str; 4] = ["h264", "mp4", "mkv", "sound"];
 
 struct Rng(u64);
 
@@ -63,8 +63,16 @@ fn change(rng: &mut Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+fn folder(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(target)
+}
+
+fn file(target: &str, name: &str) -> Vec<u8> {
+    fs::read(folder(target).join(name)).unwrap()
+}
+
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(target);
+    let folder = folder(target);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "{}", folder.display());
@@ -91,19 +99,41 @@ fn no_target_panics_on_its_corpus_or_on_changes_of_it() {
 #[test]
 fn the_corpus_is_what_the_parsers_take() {
     // A corpus that is refused at the first byte would find nothing.
-    let read = |target: &str| corpus(target).remove(0);
-    let arch = hone_fuzz::ARCH.parse().unwrap();
-    let held = hone_model::Published::origin(arch, hone_model::Origin::Seed(9));
-    hone_model::update::apply(&held, &read("update")).unwrap();
-    hone_model::file::load(&read("weights")).unwrap();
-    let patch = read("patch");
-    let (place, _) = hone_apps::patch::header(&patch, 640, 360).unwrap();
-    hone_apps::patch::hr(&patch, place, 2).unwrap();
-    hone_transport::catalog::Catalog::parse(&read("catalog")).unwrap();
-    for mp4 in corpus("mp4") {
+    let text = |target: &str, name: &str| String::from_utf8(file(target, name)).unwrap();
+    let [first, second, third] = hone_fuzz::versions();
+    let hash = |held, name: &str| hone_model::update::apply(held, &file("update", name)).unwrap().hash();
+    assert_eq!(hash(&first, "snapshot"), second.hash());
+    assert_eq!((hash(&first, "snapshot-2"), hash(&second, "delta")), (third.hash(), third.hash()));
+    for weights in corpus("weights") {
+        hone_model::file::load(&weights).unwrap();
+    }
+    for (name, scale) in [("x1", 1), ("x2", 2), ("x3-in-the-corner", 3)] {
+        let patch = file("patch", name);
+        let (place, _) = hone_apps::patch::header(&patch, 640, 360).unwrap();
+        hone_apps::patch::hr(&patch, place, scale).unwrap();
+    }
+    hone_transport::catalog::Catalog::parse(&file("catalog", "sender")).unwrap();
+    for name in ["baseline", "high-b-frames", "main-slices", "cropped"] {
+        let mut decoder = hone_media::decode::Decoder::new(hone_media::decode::Limits::default()).unwrap();
+        decoder.decode(&file("h264", name), 0).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    for (name, size) in
+        [("yuyv", (8, 4)), ("yuyv-padded", (6, 4)), ("mjpeg-444", (32, 16)), ("mjpeg-420", (64, 48))]
+    {
+        let picture = file("webcam", name);
+        let format = match picture[0] {
+            b'j' => hone_media::webcam::Format::Mjpeg,
+            _ => hone_media::webcam::Format::Yuyv,
+        };
+        format.picture(&picture[4..], size, 16).unwrap();
+    }
+    text("address", "credentials").parse::<hone_media::rtsp::Address>().unwrap();
+    text("mask", "outside").parse::<hone_apps::mask::Mask>().unwrap();
+    text("trace", "lift").parse::<hone_apps::lab::trace::Trace>().unwrap();
+    for mp4 in [corpus("mp4"), corpus("mkv")].concat() {
         hone_media::source::Mp4Source::from_bytes("corpus", mp4).unwrap();
     }
-    hone_media::audio::Config::new("mp4a.40.2", &read("audio")[1..]).unwrap();
+    hone_media::audio::Config::new("mp4a.40.2", &file("audio", "aac")[1..]).unwrap();
     for (stream, packet) in corpus("sound").iter().map(|stream| stream[2..].split_at(stream[1].into())) {
         let codec = if stream.starts_with(b"OpusHead") { "opus" } else { "mp4a.40.2" };
         let config = hone_media::audio::Config::new(codec, stream).unwrap();

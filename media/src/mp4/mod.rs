@@ -16,7 +16,7 @@ pub(crate) mod table;
 pub(crate) mod track;
 pub(crate) mod write;
 
-/// A file that cannot be used, with the reason. Offsets and names point at what is wrong.
+/// A file that cannot be used, with the reason: MP4, or Matroska, which is read into the same tables.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,11 +24,8 @@ pub enum Error {
     #[error("cannot be read ({0})")]
     Io(#[from] std::io::Error),
     /// The file does not begin with a box that MP4 files begin with.
-    #[error("is not an MP4 file; give an MP4 file with H.264 video")]
+    #[error("is not an MP4 file; give an MP4 or Matroska file with H.264 video")]
     NotMp4,
-    /// The file is Matroska or WebM.
-    #[error("is a Matroska file; copy its video into MP4 first (ffmpeg -i IN.mkv -c copy OUT.mp4)")]
-    Matroska,
     /// There is no movie header.
     #[error("has no movie header (moov): it is cut short or was not finished; record or copy it again")]
     NoMovie,
@@ -41,10 +38,10 @@ pub enum Error {
     /// The track holds no whole sample.
     #[error("holds no video frame: it is empty or cut short")]
     Empty,
-    /// A box breaks the format.
-    #[error("is damaged: box '{name}' {problem}")]
+    /// A part of it breaks the format.
+    #[error("is damaged: '{name}' {problem}")]
     Damaged {
-        /// Four-character name of the box.
+        /// Name of the box, in Matroska of the element.
         name: &'static str,
         /// What is wrong with it.
         problem: &'static str,

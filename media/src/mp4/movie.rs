@@ -95,9 +95,7 @@ impl TopLevel {
             let size = u64::from(reader.u32()?);
             let name = reader.name()?;
             if count == 0 && !FIRST.contains(&&name) {
-                // "EBML", with which Matroska and WebM files begin.
-                let matroska = head.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]);
-                return Err(if matroska { Error::Matroska } else { Error::NotMp4 });
+                return Err(Error::NotMp4);
             }
             let (header_len, size) = match size {
                 0 => (8, file_len - offset),

@@ -37,6 +37,11 @@ pub(crate) struct Presentation {
 }
 
 impl Presentation {
+    /// `start`, in ticks of the track, is the beginning of the movie.
+    pub(crate) fn new(timescale: u32, start: i64) -> Self {
+        Self { timescale, start, delay_us: 0 }
+    }
+
     /// When a sample is presented, in microseconds of the movie.
     pub(crate) fn us(&self, pts: i64) -> i64 {
         micros(pts.saturating_sub(self.start), self.timescale).saturating_add(self.delay_us)

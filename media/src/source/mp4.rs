@@ -1,4 +1,4 @@
-//! MP4 files: the H.264 track, decoded frame by frame, and the audio track as it is.
+//! MP4 and Matroska files: the H.264 track, decoded frame by frame, and the audio track as it is.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,6 +9,7 @@ use super::{Error, Info, Item, Mp4Error, Source, fits};
 use crate::audio;
 use crate::decode::{self, Decoder};
 use crate::frame::{Colour, Frame};
+use crate::mkv;
 use crate::mp4::movie::{self, Track};
 use crate::mp4::sound::Sound;
 use crate::mp4::track::micros;
@@ -16,7 +17,7 @@ use crate::mp4::track::micros;
 trait ReadSeek: Read + Seek + Send {}
 impl<T: Read + Seek + Send> ReadSeek for T {}
 
-/// The H.264 track of an MP4 file, decoded frame by frame as asked for, and the audio that is heard while it is seen.
+/// The H.264 track of an MP4 or Matroska file, decoded frame by frame as asked for, and the audio that is heard while it is seen.
 ///
 /// The first frame has time zero; audio from before it or beyond the last one is left out. A rotation in the track header is not applied: frames come as coded.
 pub struct Mp4Source {
@@ -120,7 +121,12 @@ impl Mp4Source {
     }
 
     fn new(name: String, mut file: Box<dyn ReadSeek>, start_us: i64) -> Result<Self, Error> {
-        let mut track = match movie::open(&mut file) {
+        let opened = match is_matroska(&mut file) {
+            Ok(true) => mkv::open(&mut file),
+            Ok(false) => movie::open(&mut file),
+            Err(error) => Err(error.into()),
+        };
+        let mut track = match opened {
             Ok(track) => track,
             Err(source) => return Err(Error::Mp4 { name, source }),
         };
@@ -229,6 +235,13 @@ impl Source for Mp4Source {
             }
         }
     }
+}
+
+/// Told by the first bytes: names lie.
+fn is_matroska(file: &mut dyn ReadSeek) -> std::io::Result<bool> {
+    let mut magic = Vec::new();
+    file.take(mkv::MAGIC.len() as u64).read_to_end(&mut magic)?;
+    Ok(magic == mkv::MAGIC)
 }
 
 /// Moves the track's start to the first frame shown at or after `start_us`, and gives the sample to decode from:

@@ -1,7 +1,7 @@
 """A camera for tests: GStreamer's RTSP server on this machine. The first line that it prints is its port.
 
 Each argument is /PATH=PIPELINE, in the words of gst-rtsp-server's factories. `--port N` asks for a port, `--user U:P`
-for credentials.
+for credentials in plain text, `--digest U:P` for a hash of them.
 
 `--twin W,H,w,h,fps` adds /main and /sub: one moving picture, coded at two sizes, as a camera's two streams are. Both
 carry the times at which it was taken, so that their reports name the same time of day for the same picture.
@@ -12,8 +12,9 @@ import sys
 import gi
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 
 def serve(path, launch, configure=None):
@@ -84,12 +85,16 @@ arguments = iter(sys.argv[1:])
 for argument in arguments:
     if argument == "--port":
         server.set_service(next(arguments))
-    elif argument == "--user":
+    elif argument in ("--user", "--digest"):
         user, password = next(arguments).split(":")
         auth = GstRtspServer.RTSPAuth()
         token = GstRtspServer.RTSPToken()
         token.set_string("media.factory.role", "user")
-        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+        if argument == "--user":
+            auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+        else:
+            auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+            auth.add_digest(user, password, token)
         server.set_auth(auth)
         permissions = GstRtspServer.RTSPPermissions()
         for permission in ("media.factory.access", "media.factory.construct"):

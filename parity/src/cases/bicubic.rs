@@ -5,7 +5,7 @@ use hone_model::rng::Rng;
 use hone_runtime::gpu::{Activation, Gpu, Pass, Precision, Rgba, Size};
 
 use super::{SIZES, rgba, single};
-use crate::{ROUNDOFF, Report, random_tensor};
+use crate::{NO_ADAPTER, ROUNDOFF, Report, random_tensor};
 
 /// Two sums of four taps whose magnitudes add up to 1.25 each (at most, over all phases), taps rounded too:
 /// 12 operations on values of magnitude 1.6.
@@ -29,7 +29,7 @@ pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
             });
 
             let Some(gpu) = gpu else {
-                report.skip();
+                report.skip(NO_ADAPTER);
                 continue;
             };
             for (i, v) in want.data.iter_mut().enumerate() {

@@ -8,7 +8,7 @@ use hone_runtime::gpu::{
 };
 
 use super::{SIZES, kernels, poison, single};
-use crate::{HALF_ROUNDOFF, ROUNDOFF, Report, random, random_tensor};
+use crate::{HALF_ROUNDOFF, NO_ADAPTER, ROUNDOFF, Report, random, random_tensor};
 
 /// (Cin, Cout): heads, bodies, tails; groups that do not fill up; 64 -> 64 reads its weights from storage.
 const CHANNELS: [(usize, usize); 10] =
@@ -20,9 +20,10 @@ const FUSIONS: [(bool, bool, f32); 4] =
 
 /// Runs the table.
 pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
-    let Some(gpu) = gpu else { return report.skip() };
+    let Some(gpu) = gpu else { return report.skip(NO_ADAPTER) };
+    let kernels = kernels(gpu, report);
     for (c, (cin, cout)) in CHANNELS.into_iter().enumerate() {
-        for (k, kernel) in kernels(gpu).enumerate() {
+        for (k, &kernel) in kernels.iter().enumerate() {
             // Every kernel meets every channel pair, size and fusion, not all at once: compiling takes the time.
             for (h, w) in SIZES.into_iter().skip((c + k) % 3).step_by(3) {
                 one(gpu, kernel, report, (cin, cout), (h, w), FUSIONS[(c + k) % FUSIONS.len()]);

@@ -15,6 +15,8 @@ use hone_model::{Colour, colour};
 use hone_runtime::gpu::{Gpu, Kernel, Precision};
 use hone_runtime::{Options, Preference, Variant};
 
+use crate::Report;
+
 /// Rows and columns around the tiles of 8 and 16 pixels, square, tall and wide.
 const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (5, 17), (16, 16), (33, 15), (35, 67)];
 /// The same for decoded pictures, which are even.
@@ -31,10 +33,30 @@ const KERNELS: [Kernel; 7] = [
     Kernel { precision: Precision::Coop8, tall: false },
 ];
 
-/// Those of them that a device has.
-fn kernels(gpu: &Gpu) -> impl Iterator<Item = Kernel> {
-    KERNELS.into_iter().filter(|kernel| gpu.lacks(kernel.precision).is_none())
+/// Those of them that a device has; the others are counted as skipped.
+fn kernels(gpu: &Gpu, report: &mut Report) -> Vec<Kernel> {
+    let there = |kernel: &Kernel| match gpu.lacks(kernel.precision) {
+        None => true,
+        Some(what) => {
+            report.skip(&format!("{kernel:?}: {} has no {what}", gpu.name()));
+            false
+        }
+    };
+    KERNELS.into_iter().filter(there).collect()
 }
+
+/// Every matrix in every range.
+const COLOURS: [Colour; 6] = {
+    use colour::{Matrix, Range};
+    [
+        Colour { matrix: Matrix::Bt601, range: Range::Limited },
+        Colour { matrix: Matrix::Bt601, range: Range::Full },
+        Colour { matrix: Matrix::Bt709, range: Range::Limited },
+        Colour { matrix: Matrix::Bt709, range: Range::Full },
+        Colour { matrix: Matrix::Bt2020, range: Range::Limited },
+        Colour { matrix: Matrix::Bt2020, range: Range::Full },
+    ]
+};
 
 const BT709: Colour = Colour { matrix: colour::Matrix::Bt709, range: colour::Range::Limited };
 

@@ -9,11 +9,11 @@ use hone_runtime::gpu::{
 };
 
 use super::{KERNELS, SIZES, poison, single};
-use crate::{Report, random_tensor};
+use crate::{NO_ADAPTER, Report, random_tensor};
 
 /// Runs the table.
 pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
-    let Some(gpu) = gpu else { return report.skip() };
+    let Some(gpu) = gpu else { return report.skip(NO_ADAPTER) };
     for s in 1..=4 {
         for (k, c) in [3, 8].into_iter().enumerate() {
             let mut kernels = KERNELS.into_iter().filter(|kernel| kernel.precision == Precision::F32).cycle();

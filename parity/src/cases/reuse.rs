@@ -6,7 +6,7 @@ use hone_model::rng::Rng;
 use hone_runtime::{Mode, Preference, Upscaler};
 
 use super::{BT709, EVEN_SIZES, options, rgba};
-use crate::{Picture, ROUNDOFF, Report, weights};
+use crate::{NO_ADAPTER, Picture, ROUNDOFF, Report, weights};
 
 /// Two upscales as in the cases of bicubic, and a weight that is off by 8 roundoffs on a residual up to 3.
 const TOLERANCE: f64 = (2.0 * 12.0 * 1.6 * 1.25 * 1.25 + 8.0 * 3.0) * ROUNDOFF;
@@ -14,7 +14,7 @@ const TOLERANCE: f64 = (2.0 * 12.0 * 1.6 * 1.25 * 1.25 + 8.0 * 3.0) * ROUNDOFF;
 /// Runs the cases: a frame by the network, then others that reuse it, with and without frames by bicubic in between.
 pub fn run(preference: Preference, report: &mut Report) {
     if preference != Preference::Cpu && crate::gpu().is_none() {
-        return report.skip();
+        return report.skip(NO_ADAPTER);
     }
     for s in 1..=4 {
         let arch: Arch = format!("live-1x8-x{s}").parse().expect("in range");

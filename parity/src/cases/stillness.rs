@@ -5,7 +5,7 @@ use hone_model::rng::Rng;
 use hone_runtime::gpu::{Gpu, Kept, Pass, Planes, Size};
 
 use super::{BT709, EVEN_SIZES, SIZES};
-use crate::{Picture, ROUNDOFF, Report};
+use crate::{NO_ADAPTER, Picture, ROUNDOFF, Report};
 
 /// The texture unit's division by 255 of two samples, their difference, two products with 255 / 4: 6 operations on values
 /// up to 64.
@@ -28,7 +28,7 @@ pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
             continue;
         }
         let Some(gpu) = gpu else {
-            report.skip();
+            report.skip(NO_ADAPTER);
             continue;
         };
         let size = Size { h, w };

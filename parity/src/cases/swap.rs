@@ -5,12 +5,12 @@ use hone_model::{Arch, Weights};
 use hone_runtime::{Error, Mode, Preference, Upscaler};
 
 use super::{BT709, options};
-use crate::{Picture, Report, weights};
+use crate::{NO_ADAPTER, Picture, Report, weights};
 
 /// Runs the cases on one upscaler; outputs are compared bit for bit with those of a fresh one.
 pub fn run(preference: Preference, report: &mut Report) {
     if preference != Preference::Cpu && crate::gpu().is_none() {
-        return report.skip();
+        return report.skip(NO_ADAPTER);
     }
     for arch in ["live-2x16-x2", "edsr-1x8-x3"] {
         let arch: Arch = arch.parse().expect("in range");

@@ -8,8 +8,7 @@ use hone_model::{Arch, Colour, Yuv420};
 use hone_wgsl::SHADERS;
 use tracing::{debug, info, warn};
 
-use super::probe::probe;
-use super::{Gpu, Kernel, Network, Precision};
+use super::{Gpu, Kernel, Network, Precision, probe};
 use crate::{Error, Mode, Options, Variant};
 
 /// Rows and columns of the picture that variants are timed on: enough to fill a GPU.
@@ -54,42 +53,36 @@ impl From<Variant> for Precision {
 pub(super) fn choose(gpu: &Gpu, arch: Arch, options: &Options) -> Result<Kernel, Error> {
     if let Some(variant) = options.variant {
         let kernel = Kernel::of(gpu, variant.into());
-        return match fault(gpu, kernel)? {
-            None => Ok(kernel),
-            Some(reason) => Err(Error::Variant { adapter: gpu.name().to_owned(), variant, reason }),
+        return match attempt(gpu, arch, kernel)? {
+            Attempt::Right(_) => Ok(kernel),
+            Attempt::Lacks(what) => {
+                let reason = format!("it has no {what}");
+                Err(Error::Variant { adapter: gpu.name().to_owned(), variant, reason })
+            }
+            Attempt::Wrong(reason) => Err(Error::Variant { adapter: gpu.name().to_owned(), variant, reason }),
         };
     }
     let key = key(gpu, arch);
     let known = options.cache.as_deref().and_then(|path| recall(path, &key)).map(Precision::from);
     if let Some(precision) = known {
         let kernel = Kernel::of(gpu, precision);
-        if is_right(gpu, kernel)? {
+        if time_if_right(gpu, arch, kernel)?.is_some() {
             return Ok(kernel);
         }
     }
-    let mut right = Vec::new();
+    let mut times = Vec::new();
     for precision in Precision::ALL {
         let kernel = Kernel::of(gpu, precision);
-        if is_right(gpu, kernel)? {
-            right.push(kernel);
-            if gpu.software() {
-                // Nothing to choose by, and each variant takes long to compile.
-                return Ok(kernel);
-            }
+        let Some(ms) = time_if_right(gpu, arch, kernel)? else { continue };
+        times.push((kernel, ms));
+        if gpu.software() {
+            // Nothing to choose by, and each variant takes long to compile.
+            break;
         }
     }
-    let Some(&first) = right.first() else {
-        return Err(Error::Wrong { adapter: gpu.name().to_owned() });
-    };
-    let mut times = Vec::new();
-    for &kernel in &right {
-        // Without timestamps there is nothing to choose by.
-        let Some(ms) = time(gpu, arch, kernel)? else { return Ok(first) };
-        info!(adapter = gpu.name(), variant = %Variant::from(kernel.precision), ms, "measured");
-        times.push((kernel, ms));
-    }
-    let fastest = fastest(&times);
+    let fastest = fastest(&times).ok_or_else(|| Error::Wrong { adapter: gpu.name().to_owned() })?;
     if let Some(path) = &options.cache
+        && times.iter().all(|(_, ms)| ms.is_some())
         && let Err(error) = remember(path, &key, fastest.precision.into())
     {
         warn!(%error, path = %path.display(), "the choice of variant is not kept");
@@ -97,32 +90,63 @@ pub(super) fn choose(gpu: &Gpu, arch: Arch, options: &Options) -> Result<Kernel,
     Ok(fastest)
 }
 
-/// The first, unless another saves enough.
-fn fastest(times: &[(Kernel, f64)]) -> Kernel {
-    let (first, first_ms) = times[0];
-    let limit = first_ms * (1.0 - SAVED);
-    let faster = times[1..].iter().filter(|(_, ms)| *ms < limit);
-    faster.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(first, |&(kernel, _)| kernel)
+/// The first, unless another saves enough; none where there is none.
+fn fastest(times: &[(Kernel, Option<f64>)]) -> Option<Kernel> {
+    let &(first, first_ms) = times.first()?;
+    // Without timestamps there is nothing to choose by.
+    let limit = first_ms.unwrap_or(0.0) * (1.0 - SAVED);
+    let timed = times.iter().filter_map(|&(kernel, ms)| Some((kernel, ms?)));
+    let faster = timed.filter(|(_, ms)| *ms < limit);
+    faster.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(kernel, _)| kernel).or(Some(first))
 }
 
-/// Why a kernel cannot be used here; nothing if it can.
-fn fault(gpu: &Gpu, kernel: Kernel) -> Result<Option<String>, Error> {
-    match gpu.lacks(kernel.precision) {
-        Some(what) => Ok(Some(format!("it has no {what}"))),
-        None => probe(gpu, kernel),
-    }
+/// What came of trying a kernel.
+enum Attempt {
+    /// It computes what it should, a frame in so many ms where the device tells.
+    Right(Option<f64>),
+    /// The device has not what it needs.
+    Lacks(&'static str),
+    /// It computes something else, or fails.
+    Wrong(String),
 }
 
-fn is_right(gpu: &Gpu, kernel: Kernel) -> Result<bool, Error> {
-    if let Some(lacks) = gpu.lacks(kernel.precision) {
-        debug!(adapter = gpu.name(), variant = %Variant::from(kernel.precision), lacks, "a variant is not there");
-        return Ok(false);
+/// Tries a kernel. Any but f32, without which a device is of no use, runs on a device of its own: one that does not
+/// compile, or takes its device down, takes nothing else with it.
+///
+/// # Errors
+/// What the device says of f32.
+fn attempt(gpu: &Gpu, arch: Arch, kernel: Kernel) -> Result<Attempt, Error> {
+    if let Some(what) = gpu.lacks(kernel.precision) {
+        return Ok(Attempt::Lacks(what));
     }
-    let wrong = probe(gpu, kernel)?;
-    if let Some(wrong) = &wrong {
-        warn!(adapter = gpu.name(), variant = %Variant::from(kernel.precision), wrong, "a variant is not used");
+    let run = |gpu: &Gpu| match probe::fault(gpu, kernel, arch)? {
+        Some(wrong) => Ok(Attempt::Wrong(wrong)),
+        None => time(gpu, arch, kernel).map(Attempt::Right),
+    };
+    if kernel.precision == Precision::F32 {
+        return run(gpu);
     }
-    Ok(wrong.is_none())
+    let tried = gpu.another().and_then(|own| run(&own));
+    Ok(tried.unwrap_or_else(|error| Attempt::Wrong(error.to_string())))
+}
+
+/// The time of a frame, if any is told, of a kernel that is right; none of another, and the log says why.
+fn time_if_right(gpu: &Gpu, arch: Arch, kernel: Kernel) -> Result<Option<Option<f64>>, Error> {
+    let (adapter, variant) = (gpu.name(), Variant::from(kernel.precision));
+    Ok(match attempt(gpu, arch, kernel)? {
+        Attempt::Right(ms) => {
+            info!(adapter, %variant, ms, "a variant is right");
+            Some(ms)
+        }
+        Attempt::Lacks(lacks) => {
+            debug!(adapter, %variant, lacks, "a variant is not there");
+            None
+        }
+        Attempt::Wrong(wrong) => {
+            warn!(adapter, %variant, wrong, "a variant is not used");
+            None
+        }
+    })
 }
 
 /// Best time of a frame in ms; none where the adapter has no timestamps.
@@ -193,40 +217,4 @@ fn remember(path: &Path, key: &str, variant: Variant) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn kernel(precision: Precision) -> Kernel {
-        Kernel { precision, tall: false }
-    }
-
-    #[test]
-    fn another_variant_must_save_enough() {
-        let (wide, half) = (kernel(Precision::F32), kernel(Precision::F16Storage));
-        assert_eq!(fastest(&[(wide, 10.0), (half, 9.5)]), wide);
-        assert_eq!(fastest(&[(wide, 10.0), (half, 8.0)]), half);
-        assert_eq!(fastest(&[(half, 10.0)]), half);
-    }
-
-    #[test]
-    fn choices_are_kept_and_what_is_no_choice_is_passed_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/choices");
-        assert_eq!(recall(&path, "a"), None);
-        remember(&path, "a", Variant::F16Storage).unwrap();
-        remember(&path, "b", Variant::F32).unwrap();
-        remember(&path, "a", Variant::F32).unwrap();
-        assert_eq!(
-            ["a", "b", "c"].map(|key| recall(&path, key)),
-            [Some(Variant::F32), Some(Variant::F32), None]
-        );
-        std::fs::write(&path, "fastest\ta\nno line\nf16-storage\tb\n\t\t\n").unwrap();
-        assert_eq!(["a", "b"].map(|key| recall(&path, key)), [None, Some(Variant::F16Storage)]);
-        std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
-        assert_eq!(recall(&path, "b"), None);
-        for k in 0..2 * CHOICES_MAX {
-            remember(&path, &format!("key {k}"), Variant::F32).unwrap();
-        }
-        assert_eq!(lines(&path).len(), CHOICES_MAX);
-    }
-}
+mod tests;

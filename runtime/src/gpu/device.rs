@@ -1,5 +1,6 @@
 //! The device: its faults, its buffers and textures, its pipelines.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,9 @@ const SOFTWARE_TIMEOUT: Duration = Duration::from_secs(300);
 /// What a pipeline is compiled from: a shader and its override constants, bit for bit.
 type PipelineKey = (&'static str, Precision, Vec<(&'static str, u64)>);
 
+/// Where the text of shaders comes from: [`Shader::of`], but for tests of what a driver may do to it.
+pub(super) type Source = fn(&Shader, Precision) -> Cow<'static, str>;
+
 /// One open device. A clone is the same device.
 #[derive(Clone)]
 pub struct Gpu(Arc<Inner>);
@@ -33,6 +37,7 @@ struct Inner {
     /// Threads of a subgroup that multiplies cooperative matrices, if any does.
     subgroup: Option<u32>,
     unused: Unused,
+    source: Source,
     /// The first fault that no call returned, as wgpu reports it from inside.
     fault: Arc<Mutex<Option<String>>>,
     modules: Mutex<HashMap<(&'static str, Precision), wgpu::ShaderModule>>,
@@ -97,7 +102,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`], [`Error::NoSuchAdapter`]; [`Error::Open`] if it lacks what WebGPU guarantees.
     pub fn open(choice: &AdapterChoice) -> Result<Self, Error> {
-        Self::on(choose(&instance(), None, choice)?)
+        Self::on(choose(&instance(), None, choice)?, Shader::of)
     }
 
     /// Opens an adapter that can draw on `surface`, which was made with `instance`.
@@ -109,10 +114,24 @@ impl Gpu {
         surface: &Surface,
         choice: &AdapterChoice,
     ) -> Result<Self, Error> {
-        Self::on(choose(instance, Some(surface), choice)?)
+        Self::on(choose(instance, Some(surface), choice)?, Shader::of)
     }
 
-    fn on(adapter: Adapter) -> Result<Self, Error> {
+    /// Another device of this adapter: whatever becomes of it, this one stays.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub(super) fn another(&self) -> Result<Self, Error> {
+        Self::on(self.adapter().clone(), self.0.source)
+    }
+
+    /// The same with shaders of `source`.
+    #[cfg(test)]
+    pub(super) fn with_source(&self, source: Source) -> Result<Self, Error> {
+        Self::on(self.adapter().clone(), source)
+    }
+
+    fn on(adapter: Adapter, source: Source) -> Result<Self, Error> {
         let info = adapter.get_info();
         let name = format!("wgpu {}: {}", info.backend.to_str(), info.name);
         // WebGPU's guaranteed limits, but the largest buffers and textures that there are.
@@ -152,9 +171,19 @@ impl Gpu {
         let software = info.device_type == wgpu::DeviceType::Cpu;
         let unused = Unused::new(&device);
         let (modules, pipelines) = Default::default();
-        let inner =
-            Inner { adapter, device, queue, name, software, subgroup, unused, fault, modules, pipelines };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self(Arc::new(Inner {
+            adapter,
+            device,
+            queue,
+            name,
+            software,
+            subgroup,
+            unused,
+            source,
+            fault,
+            modules,
+            pipelines,
+        })))
     }
 
     /// Whether it computes on the CPU.
@@ -277,7 +306,7 @@ impl Gpu {
         let pipeline = pipelines.entry((shader.name, precision, bits)).or_insert_with(|| {
             let mut modules = lock(&self.0.modules);
             let module = modules.entry((shader.name, precision)).or_insert_with(|| {
-                let source = wgpu::ShaderSource::Wgsl(shader.of(precision));
+                let source = wgpu::ShaderSource::Wgsl((self.0.source)(&shader, precision));
                 let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.name), source };
                 trusted(self.device(), descriptor)
             });

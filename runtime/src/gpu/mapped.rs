@@ -37,6 +37,11 @@ impl Mapped {
         self.buffer.map_async(self.mode, .., move |result| ready.store(result.is_ok(), Ordering::Release));
     }
 
+    /// Whether it is ours by now.
+    pub fn ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
     /// # Errors
     /// [`Error::Lost`] if it was not mapped.
     pub fn take(&self, gpu: &Gpu) -> Result<(), Error> {

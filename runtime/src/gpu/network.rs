@@ -35,8 +35,6 @@ pub struct Network {
     /// Frames to be read, the oldest first; a slot may be one of an earlier plan.
     in_flight: VecDeque<(Arc<Slot>, SubmissionIndex)>,
     timing: Option<Timing>,
-    /// The frame whose times are on their way.
-    timed: Option<SubmissionIndex>,
     times: Vec<PassTime>,
     /// Whether the network's last frame is kept.
     keep: bool,
@@ -81,7 +79,6 @@ impl Network {
             busy,
             in_flight,
             timing: None,
-            timed: None,
             times: Vec::new(),
             keep: false,
         })
@@ -166,32 +163,47 @@ impl Network {
         Ok(slot.rgba.texture().clone())
     }
 
-    /// Starts or stops to time the dispatches of frames, one frame at a time. Whether the adapter can.
+    /// Starts the bicubic upscale of the picture that was launched last, beside what was made of it. It holds as long.
     ///
     /// # Errors
-    /// [`Error::Buffer`] if the device cannot hold the timestamps, [`Error::Lost`] if it failed.
+    /// As [`Network::submit`].
+    pub fn beside(&mut self) -> Result<Texture, Error> {
+        self.gpu.check()?;
+        let index = 1 - self.next;
+        let (rgba, passes) = self.plan.beside(&self.gpu, self.arch.scale(), index)?;
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        {
+            let mut compute = encoder.begin_compute_pass(&Default::default());
+            passes.into_iter().for_each(|pass| pass.encode(&mut compute, self.current));
+        }
+        self.busy[index] = Some(self.gpu.queue().submit([encoder.finish()]));
+        Ok(rgba.texture().clone())
+    }
+
+    /// Starts or stops to time the dispatches of frames: of the next one, and of the next after each
+    /// [`Network::pass_times`]. Whether the adapter can.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] if the device cannot hold the timestamps.
     pub fn time_passes(&mut self, on: bool) -> Result<bool, Error> {
-        self.collect_times()?;
         self.timing = if on { Timing::new(&self.gpu)? } else { None };
         self.times.clear();
         Ok(self.timing.is_some())
     }
 
-    /// Times of the last frame that was timed, in the order of its dispatches; waits for it.
+    /// Times of the last frame that was timed and is done, in the order of its dispatches. Waits for none.
     ///
     /// # Errors
     /// [`Error::Lost`] if the device failed.
     pub fn pass_times(&mut self) -> Result<&[PassTime], Error> {
-        self.collect_times()?;
-        Ok(&self.times)
-    }
-
-    fn collect_times(&mut self) -> Result<(), Error> {
-        if let (Some(submission), Some(timing)) = (self.timed.take(), &mut self.timing) {
-            self.gpu.wait(submission)?;
-            self.times = timing.take(&self.gpu)?;
+        if let Some(timing) = &mut self.timing {
+            // Runs what is to be called of frames that are done.
+            self.gpu.device().poll(wgpu::PollType::Poll).map_err(|e| self.gpu.lost(e.to_string()))?;
+            if timing.done() {
+                self.times = timing.take(&self.gpu)?;
+            }
         }
-        Ok(())
+        Ok(&self.times)
     }
 
     fn launch(
@@ -201,9 +213,6 @@ impl Network {
         readback: bool,
     ) -> Result<(Arc<Slot>, SubmissionIndex), Error> {
         self.gpu.check()?;
-        if self.in_flight.is_empty() {
-            self.collect_times()?;
-        }
         let size = Size { h: picture.h, w: picture.w };
         if size != self.plan.size {
             self.plan =
@@ -245,7 +254,6 @@ impl Network {
         slot.planes.map();
         if timed && let Some(timing) = &self.timing {
             timing.map();
-            self.timed = Some(submission.clone());
         }
         self.busy[index] = Some(submission.clone());
         self.next = 1 - index;

@@ -24,6 +24,8 @@ pub(super) struct Plan {
     rgb: Activation,
     /// The network's last frame, while such are kept.
     pub reuse: Option<Reuse>,
+    /// Of each slot its picture by bicubic, beside what is made of it, once somebody has asked for that.
+    beside: [Option<(Rgba, Pass)>; FRAMES],
 }
 
 /// What each frame under way has of its own.
@@ -129,7 +131,7 @@ impl Plan {
         };
         let slots = [slot()?, slot()?];
         gpu.check()?;
-        Ok(Self { size, slots, body, rgb, reuse: None })
+        Ok(Self { size, slots, body, rgb, reuse: None, beside: [const { None }; FRAMES] })
     }
 
     /// Starts or stops to keep the network's last frame, for [`Mode::Reuse`].
@@ -141,6 +143,23 @@ impl Plan {
             self.reuse = on.then(|| Reuse::new(gpu, scale, &self.rgb, &self.slots)).transpose()?;
         }
         Ok(())
+    }
+
+    /// The dispatches that upscale the picture in slot `index` by bicubic, beside what is made of it, and where to.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] or [`Error::Texture`] if the device cannot hold it.
+    pub fn beside(&mut self, gpu: &Gpu, scale: usize, index: usize) -> Result<(&Rgba, [&Pass; 2]), Error> {
+        let made = match self.beside[index].take() {
+            Some(made) => made,
+            None => {
+                let rgba = Rgba::new(gpu, self.size.times(scale))?;
+                let bicubic = Pass::bicubic(gpu, scale, RGB_MEAN, &self.rgb, &rgba);
+                (rgba, bicubic)
+            }
+        };
+        let (rgba, bicubic) = self.beside[index].insert(made);
+        Ok((rgba, [&self.slots[index].yuv_rgb, bicubic]))
     }
 
     /// The dispatches of one frame in slot `index`, in order.

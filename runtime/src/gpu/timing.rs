@@ -48,9 +48,14 @@ impl Timing {
         Ok(Some(Self { set, resolved, readback, names: Vec::new() }))
     }
 
-    /// Whether timestamps are on their way.
+    /// Whether timestamps are on their way, or wait to be taken.
     pub fn pending(&self) -> bool {
         !self.names.is_empty()
+    }
+
+    /// Whether they are here.
+    pub fn done(&self) -> bool {
+        self.pending() && self.readback.ready()
     }
 
     /// Records dispatches, each in a pass of its own. [`Timing::map`] is to follow once that is submitted.
@@ -80,7 +85,7 @@ impl Timing {
         self.readback.map();
     }
 
-    /// The times, once the device has been waited for.
+    /// The times, once they are [here](Timing::done).
     ///
     /// # Errors
     /// [`Error::Lost`] if the device failed.

@@ -162,6 +162,46 @@ fn a_presented_frame_is_the_one_that_would_be_read() {
     }
 }
 
+/// A picture of one grey.
+fn with_grey<T>((h, w): (usize, usize), grey: u8, with: impl FnOnce(&Yuv420) -> T) -> T {
+    let (y, u, v) = (vec![grey; h * w], vec![128; h * w / 4], vec![128; h * w / 4]);
+    let colour = Colour { matrix: Matrix::Bt709, range: Range::Limited };
+    with(&Yuv420 { h, w, y: &y, u: &u, v: &v, colour, quantiser: 30 })
+}
+
+#[test]
+fn both_versions_of_a_picture_hold_until_the_second_after_it() {
+    for mut upscaler in upscalers() {
+        let Some(gpu) = upscaler.gpu().cloned() else {
+            assert!(upscaler.beside().unwrap().is_none(), "the CPU leaves nothing on a device");
+            continue;
+        };
+        upscaler.set_weights(&weights(1)).unwrap();
+        let (size, greys) = ((18, 34), [60, 160]);
+        let mut want = Vec::new();
+        for (grey, mode) in greys.into_iter().flat_map(|grey| [(grey, Mode::Network), (grey, Mode::Bicubic)])
+        {
+            let mut rgba = Vec::new();
+            with_grey(size, grey, |picture| upscaler.upscale(picture, mode, &mut rgba)).unwrap();
+            assert!(!want.contains(&rgba), "the pictures and their versions differ");
+            want.push(rgba);
+        }
+        // More than once, for the first time makes what the others find.
+        for round in 0..3 {
+            let mut held = Vec::new();
+            for grey in greys {
+                let made = with_grey(size, grey, |picture| match upscaler.present(picture, Mode::Network) {
+                    Ok(Output::Gpu(texture)) => texture,
+                    _ => panic!("it stays on the device"),
+                });
+                held.extend([made, upscaler.beside().unwrap().unwrap()]);
+            }
+            let got = held.into_iter().map(|texture| presented(Output::Gpu(texture), Some(gpu.clone())));
+            assert!(got.eq(want.iter().cloned()), "round {round}");
+        }
+    }
+}
+
 #[test]
 fn a_frame_is_reused_only_as_long_as_it_is_kept_and_fits() {
     for mut upscaler in upscalers() {

@@ -1,8 +1,11 @@
 //! A sender's or a viewer's connection to a server.
 
-use super::{Life, PROTOCOLS, Publisher, Subscription, ended, new_origin, publish::Draining, split_path};
+use super::{
+    CODE_REFUSED, Life, PROTOCOLS, Publisher, Subscription, ended, new_origin, new_pool, publish::Draining,
+    split_path,
+};
 use crate::{EndpointConfig, Error, Result, Track, config::Secret, quic, token::Grant};
-use moq_net::{origin, time};
+use moq_net::{SessionError, origin, time};
 use std::{
     future::Future,
     net::SocketAddr,
@@ -13,13 +16,16 @@ use std::{
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use url::{Host, Url};
 use web_transport_quinn::{
-    ClientError, ConnectError, Session as WebTransport,
+    ClientError, ConnectError, Session as WebTransport, SessionError as TransportError, WebTransportError,
     http::StatusCode,
     proto::{self, ConnectRequest},
 };
 
 /// Addresses of one host name that are tried, at the same time.
 const ADDRESSES_MAX: usize = 4;
+
+/// Characters of a server's reason that are kept.
+const REASON_CHARS_MAX: usize = 300;
 
 /// A connection to a [`Server`](crate::Server); its broadcasts and subscriptions end with it.
 ///
@@ -30,6 +36,7 @@ pub struct Client {
     path: String,
     session: moq_net::Session,
     connection: quinn::Connection,
+    transport: WebTransport,
     outgoing: origin::Producer,
     incoming: origin::Consumer,
     draining: Draining,
@@ -65,12 +72,13 @@ impl Client {
     /// [`Error::Bind`], [`Error::Config`], [`Error::CertificateFile`], [`Error::Token`].
     pub async fn connect(config: &EndpointConfig, server: &str) -> Result<Self> {
         let (connection, transport) = dial(config, server).await?;
-        let (outgoing, outgoing_driver) = new_origin(config);
-        let (incoming, incoming_driver) = new_origin(config);
+        let pool = new_pool(config);
+        let (outgoing, outgoing_driver) = new_origin(config, &pool);
+        let (incoming, incoming_driver) = new_origin(config, &pool);
         let handshake = moq_net::Client::new()
             .with_publisher(&outgoing)
             .with_subscriber(incoming.clone())
-            .connect_lite(Instant::now().into_std(), transport)
+            .connect_lite(Instant::now().into_std(), transport.clone())
             .await;
         let (session, session_driver) = handshake.map_err(|e| incompatible(server, &e))?;
         let mut drivers = JoinSet::new();
@@ -83,6 +91,7 @@ impl Client {
             path: parse_address(server)?.path().trim_matches('/').to_owned(),
             session,
             connection,
+            transport,
             outgoing,
             incoming: incoming.consume(),
             draining: Draining::default(),
@@ -174,7 +183,15 @@ impl Client {
 
     /// Until the connection ends; says why.
     pub async fn closed(&self) -> Error {
-        ended(&self.session.closed().await)
+        let error = self.session.closed().await;
+        match self.transport.close_reason() {
+            Some(TransportError::WebTransportError(WebTransportError::Closed(code, reason)))
+                if code == SessionError::App(CODE_REFUSED).to_code() =>
+            {
+                Error::Refused { reason: one_line(&reason) }
+            }
+            _ => ended(&error),
+        }
     }
 
     /// Delivers what was written to tracks whose writers are dropped, then closes. Waits at most
@@ -206,6 +223,11 @@ pub(super) async fn dial(config: &EndpointConfig, server: &str) -> Result<(quinn
 /// The session's own handshake has failed.
 pub(super) fn incompatible(server: &str, error: &moq_net::Error) -> Error {
     Error::Handshake { addr: server.to_owned(), reason: error.to_string() }
+}
+
+/// What a peer says, fit for a log.
+fn one_line(said: &str) -> String {
+    said.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect()
 }
 
 fn parse_address(server: &str) -> Result<Url> {

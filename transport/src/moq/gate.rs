@@ -2,18 +2,19 @@
 
 use crate::{
     EndpointConfig, Error, Result,
+    seldom::Seldom,
     token::{Grant, Keys, Scope, TokenError},
 };
 use moq_net::{Pattern, Patterns};
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 /// What happened at the door since the server began, and who is inside now.
@@ -32,6 +33,8 @@ pub struct ServerStats {
     pub refused_token: u64,
     /// Handshakes that failed or took too long.
     pub failed_handshakes: u64,
+    /// What is kept for slow readers, bytes. What is relayed counts twice, as it came and as it goes, and is held once.
+    pub cached_bytes: u64,
 }
 
 /// The counters of [`ServerStats`].
@@ -80,7 +83,29 @@ pub(super) struct Gate {
     policy: RwLock<Arc<Policy>>,
     places: Mutex<Places>,
     pub(super) counts: Counts,
+    complaints: Mutex<HashMap<(Complaint, IpAddr), Seldom>>,
+    opened: Instant,
 }
+
+/// What is said of those who do not come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Complaint {
+    /// The server is full.
+    Full,
+    /// This address has all that one may have.
+    Share,
+    /// It has no token,
+    NoToken,
+    /// one that is over,
+    Expired,
+    /// or one that is not good.
+    BadToken,
+    /// It did not end its handshake.
+    Handshake,
+}
+
+/// Addresses that are complained of one by one, in ten seconds: their number is a stranger's to choose. The rest are one.
+const COMPLAINTS_MAX: usize = 64;
 
 #[derive(Default)]
 struct Places {
@@ -88,19 +113,23 @@ struct Places {
     by_address: HashMap<IpAddr, u32>,
 }
 
-/// Why a connection gets no place.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The server is full.
-    Full,
-    /// This address has all that one may have.
-    Address,
-}
-
 impl Gate {
     pub(super) fn new(config: &EndpointConfig) -> Result<Self> {
         let policy = RwLock::new(Arc::new(Policy::new(config)?));
-        Ok(Self { policy, places: Mutex::default(), counts: Counts::default() })
+        let (places, counts, complaints) = (Mutex::default(), Counts::default(), Mutex::default());
+        Ok(Self { policy, places, counts, complaints, opened: Instant::now() })
+    }
+
+    /// How many such events of this address there were since it was last said, if it is to be said now.
+    pub(super) fn complain(&self, of: Complaint, address: IpAddr) -> Option<u64> {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, own) = (self.opened.elapsed(), (of, network(address)));
+        if complaints.len() >= COMPLAINTS_MAX && !complaints.contains_key(&own) {
+            complaints.retain(|_, seldom| seldom.is_fresh(now));
+        }
+        let room = complaints.len() < COMPLAINTS_MAX || complaints.contains_key(&own);
+        let whose = if room { own } else { (of, Ipv6Addr::UNSPECIFIED.into()) };
+        complaints.entry(whose).or_default().say(now)
     }
 
     /// Takes other keys and limits for whoever comes from now on.
@@ -132,30 +161,39 @@ impl Gate {
     }
 
     /// A place for a connection from `address`, until it is dropped.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refusal> {
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Complaint> {
         let limits = self.config().limits;
         let address = network(address);
         let mut places = self.places();
         if places.taken >= limits.sessions_max {
-            return Err(Refusal::Full);
+            return Err(Complaint::Full);
         }
         let of_address = places.by_address.get(&address).copied().unwrap_or(0);
         if of_address >= limits.sessions_per_address_max {
-            return Err(Refusal::Address);
+            return Err(Complaint::Share);
         }
         places.taken += 1;
         places.by_address.insert(address, of_address + 1);
         Ok(Place { gate: self.clone(), address })
     }
 
+    /// Counts and says that a peer did not end its handshake.
+    pub(super) fn handshake_failed(&self, remote: SocketAddr, reason: &str) {
+        Counts::one(&self.counts.failed_handshakes);
+        if let Some(times) = self.complain(Complaint::Handshake, remote.ip()) {
+            tracing::warn!(%remote, reason, times, "handshake failed");
+        }
+    }
+
     /// What the holder of `token` may do now.
-    pub(super) fn grant(&self, token: Option<&str>) -> Result<Grant, String> {
+    pub(super) fn grant(&self, token: Option<&str>) -> Result<Grant, (Complaint, String)> {
         match (&self.policy().keys, token) {
             (None, _) => Ok(Grant::anonymous()),
-            (Some(_), None) => Err("no token".into()),
-            (Some(keys), Some(token)) => {
-                keys.verify(token, SystemTime::now()).map_err(|e: TokenError| e.to_string())
-            }
+            (Some(_), None) => Err((Complaint::NoToken, "no token".into())),
+            (Some(keys), Some(token)) => keys.verify(token, SystemTime::now()).map_err(|error| match error {
+                TokenError::Expired { .. } => (Complaint::Expired, error.to_string()),
+                _ => (Complaint::BadToken, error.to_string()),
+            }),
         }
     }
 }
@@ -196,6 +234,7 @@ pub(super) fn patterns(scope: &Scope) -> Patterns {
 mod tests {
     use super::*;
     use crate::config::Limits;
+    use std::net::Ipv4Addr;
 
     fn gate(limits: Limits) -> Arc<Gate> {
         Arc::new(Gate::new(&EndpointConfig { limits, ..EndpointConfig::default() }).unwrap())
@@ -208,9 +247,9 @@ mod tests {
         let a = enter("10.0.0.1").unwrap();
         // The same address, written as IPv6.
         let _b = enter("::ffff:10.0.0.1").unwrap();
-        assert_eq!(enter("10.0.0.1").err(), Some(Refusal::Address));
+        assert_eq!(enter("10.0.0.1").err(), Some(Complaint::Share));
         let _c = enter("2001:db8::1").unwrap();
-        assert_eq!(enter("10.0.0.2").err(), Some(Refusal::Full));
+        assert_eq!(enter("10.0.0.2").err(), Some(Complaint::Full));
         drop(a);
         let _d = enter("2001:db8::ffff:2").unwrap();
         assert_eq!(gate.taken(), 3);
@@ -220,8 +259,19 @@ mod tests {
             ..EndpointConfig::default()
         })
         .unwrap();
-        assert_eq!(enter("2001:db8::3").err(), Some(Refusal::Address));
+        assert_eq!(enter("2001:db8::3").err(), Some(Complaint::Share));
         drop(enter("2001:db8:0:1::1").unwrap());
+    }
+
+    #[test]
+    fn who_knocks_again_and_again_is_not_said_again_and_again() {
+        let gate = gate(Limits::default());
+        let said = |i: u32| gate.complain(Complaint::Handshake, Ipv4Addr::from_bits(i).into());
+        assert_eq!((said(1), said(1), said(2)), (Some(1), None, Some(1)));
+        let lines = (0..100_000).filter_map(said).count();
+        assert!(lines <= COMPLAINTS_MAX + 1, "{lines}");
+        assert!(gate.complaints.lock().unwrap().len() <= COMPLAINTS_MAX + 4);
+        assert_eq!(gate.complain(Complaint::Expired, Ipv4Addr::from_bits(1).into()), Some(1));
     }
 
     #[test]

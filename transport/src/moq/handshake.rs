@@ -1,6 +1,9 @@
 //! From a connection to a session: WebTransport, the dialect, the token.
 
-use super::{PROTOCOLS, gate::Gate};
+use super::{
+    PROTOCOLS,
+    gate::{Complaint, Gate},
+};
 use crate::{quic, token::Grant};
 use std::time::Duration;
 use web_transport_quinn::{Request, http::StatusCode, proto::ConnectResponse};
@@ -10,10 +13,12 @@ const REFUSAL_LINGER: Duration = Duration::from_millis(500);
 
 /// Why a connection did not become a session.
 pub(super) enum Failed {
-    /// The peer left, or is not one of ours.
+    /// The peer is too slow, or not one of ours.
     Peer(String),
+    /// The peer has hung up: one that dials twice at a time needs one answer.
+    Left,
     /// It has no good token.
-    Denied { reason: String, request: Box<Request> },
+    Denied { complaint: Complaint, reason: String, request: Box<Request> },
 }
 
 /// Said of one that took longer than it may.
@@ -24,8 +29,15 @@ pub(super) async fn handshake(
     gate: &Gate,
     incoming: quinn::Incoming,
 ) -> Result<(web_transport_quinn::Session, Grant), Failed> {
-    let peer = |e: &dyn std::fmt::Display| Failed::Peer(e.to_string());
-    let connection = incoming.await.map_err(|e| peer(&e))?;
+    let connection = incoming.await.map_err(|error| match hung_up(&error) {
+        true => Failed::Left,
+        false => Failed::Peer(error.to_string()),
+    })?;
+    let ours = connection.clone();
+    let peer = |e: &dyn std::fmt::Display| match ours.close_reason() {
+        Some(reason) if hung_up(&reason) => Failed::Left,
+        _ => Failed::Peer(e.to_string()),
+    };
     if !quic::has_datagrams(&connection) {
         return Err(Failed::Peer("no datagram support".to_owned()));
     }
@@ -40,10 +52,25 @@ pub(super) async fn handshake(
     let token = request.url.query_pairs().find(|(key, _)| key == "jwt").map(|(_, token)| token.into_owned());
     let grant = match gate.grant(token.as_deref()) {
         Ok(grant) => grant,
-        Err(reason) => return Err(Failed::Denied { reason, request: Box::new(request) }),
+        Err((complaint, reason)) => {
+            return Err(Failed::Denied { complaint, reason, request: Box::new(request) });
+        }
     };
     let response = ConnectResponse::OK.with_protocol(protocol);
     Ok((request.respond(response).await.map_err(|e| peer(&e))?, grant))
+}
+
+/// Whether a peer has ended a connection without a complaint. Before it has all keys, QUIC sends the program's code as
+/// `APPLICATION_ERROR`.
+fn hung_up(error: &quinn::ConnectionError) -> bool {
+    use quinn::{ConnectionError, TransportErrorCode};
+    match error {
+        ConnectionError::ApplicationClosed(_) => true,
+        ConnectionError::ConnectionClosed(close) => {
+            matches!(close.error_code, TransportErrorCode::NO_ERROR | TransportErrorCode::APPLICATION_ERROR)
+        }
+        _ => false,
+    }
 }
 
 /// Tells a peer that its token is not good, and lets it hang up first.

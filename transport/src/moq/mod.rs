@@ -12,6 +12,13 @@
 //! are served from, so that what it cannot give to a viewer it cannot give to a relay; [`Server::take_from`] reads what
 //! senders have published to a relay, at a path that viewers have no token for.
 //!
+//! # Memory
+//! All origins of an endpoint share one *pool*: what they keep together is bounded, however many sessions there are. When
+//! it is full, each track drops as much of its own oldest groups as it writes, but none that was written or read more
+//! lately than the mean of all. So who writes most loses most; of the others, slow readers lose what they have not come
+//! to for longer than that mean, and nobody loses the newest group of a track. The bound is aimed at: a flood passes it by
+//! some tenths of a second of what it sends.
+//!
 //! # Names
 //! On the wire a broadcast is `NAME/INSTANCE`, the instance being the time of its making. moq-net splices
 //! broadcasts of equal path into one, which is right for the replicas of a relay and wrong for a camera that was
@@ -76,6 +83,8 @@ const CODE_FORBIDDEN: u16 = 3;
 const CODE_EXPIRED: u16 = 4;
 /// Track reset code: the stream broke off.
 const CODE_BROKEN_OFF: u16 = 5;
+/// Session close code: the server refuses a stream of this session; it says why.
+const CODE_REFUSED: u16 = 6;
 
 /// Acknowledged is not read: QUIC acknowledges what the peer's stack holds, and a close discards what its program
 /// has not read yet. The wire does not show that, so a clean shutdown gives the peer this long.
@@ -106,14 +115,17 @@ fn split_path(path: &str) -> Option<(&str, u64)> {
     (instance.len() == 16).then(|| u64::from_str_radix(instance, 16).ok()).flatten().map(|at| (name, at))
 }
 
-/// A table of broadcasts with bounded memory, and the work that keeps it going.
-fn new_origin(config: &EndpointConfig) -> (origin::Producer, origin::Driver) {
-    let kept = Duration::from_millis(config.limits.kept_ms);
-    let pool =
-        cache::Config::default().with_capacity(config.limits.cache_bytes_max).with_expiry(kept.max(IDLE_MAX));
+/// The memory of all that an endpoint keeps.
+fn new_pool(config: &EndpointConfig) -> cache::Pool {
+    let kept = Duration::from_millis(config.limits.kept_ms).max(IDLE_MAX);
+    cache::Pool::new(cache::Config::default().with_capacity(config.limits.cache_bytes_max).with_expiry(kept))
+}
+
+/// A table of broadcasts whose memory is of `pool`, and the work that keeps it going.
+fn new_origin(config: &EndpointConfig, pool: &cache::Pool) -> (origin::Producer, origin::Driver) {
     let mut origin = origin::Config::default();
-    origin.pool = cache::Pool::new(pool);
-    origin.cache_duration = kept;
+    origin.pool = pool.clone();
+    origin.cache_duration = Duration::from_millis(config.limits.kept_ms);
     origin::Producer::new(origin)
 }
 

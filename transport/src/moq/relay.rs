@@ -72,8 +72,8 @@ impl Server {
         name.map_or(Ok(()), super::check_name)?;
         let incoming =
             self.announcing().ok_or_else(|| Error::Disconnected("this server is closed".into()))?;
-        let (streams, streams_driver) = new_origin(config);
-        let (presence, presence_driver) = new_origin(config);
+        let (streams, streams_driver) = new_origin(config, &self.shared().pool);
+        let (presence, presence_driver) = new_origin(config, &self.shared().pool);
         let mut tasks = JoinSet::new();
         tasks.spawn(async { drop(time::run(streams_driver).await) });
         tasks.spawn(async { drop(time::run(presence_driver).await) });

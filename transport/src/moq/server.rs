@@ -1,16 +1,16 @@
 //! The listening end.
 
 use super::{
-    CODE_EXPIRED, CODE_FORBIDDEN, CODE_FULL, Life, Publisher, Subscription,
-    gate::{Counts, Gate, Place, Refusal, ServerStats, patterns},
+    CODE_EXPIRED, CODE_FORBIDDEN, CODE_FULL, CODE_REFUSED, Life, Publisher, Subscription,
+    gate::{Complaint, Counts, Gate, Place, ServerStats, patterns},
     handshake::{Failed, TOO_SLOW, deny, handshake},
-    new_origin,
+    new_origin, new_pool,
     owners::Owners,
     publish::Draining,
     split_path,
 };
 use crate::{EndpointConfig, Error, Result, Track, config::Certificate, quic, token::Grant};
-use moq_net::{origin, stats, time};
+use moq_net::{SessionError, cache, origin, stats, time};
 use std::{
     collections::{BTreeMap, HashSet},
     net::SocketAddr,
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     stats: stats::Registry,
     /// What viewers may read: only what the server itself published.
     pub(super) published: origin::Producer,
+    /// The memory of everything that is kept here.
+    pub(super) pool: cache::Pool,
     draining: Draining,
     pub(super) owners: Owners,
 }
@@ -77,12 +79,14 @@ impl Server {
         let crypto = server.crypto.clone();
         let endpoint = quic::listen(server, config.bind)?;
         let local_addr = endpoint.local_addr().map_err(|source| Error::Bind { addr: config.bind, source })?;
-        let (published, driver) = new_origin(config);
+        let pool = new_pool(config);
+        let (published, driver) = new_origin(config, &pool);
         let (announced, incoming) = mpsc::channel(INCOMING_WAITING_MAX);
         let shared = Arc::new(Shared {
             gate,
             stats: stats::Registry::new(stats::Config::new()),
             published,
+            pool,
             draining: Draining::default(),
             owners: Owners::default(),
         });
@@ -139,6 +143,7 @@ impl Server {
             server.crypto = self.crypto.clone();
         }
         self.shared.gate.reload(config)?;
+        self.shared.pool.resize(config.limits.cache_bytes_max);
         self.endpoint.set_server_config(Some(server));
         Ok(())
     }
@@ -158,6 +163,7 @@ impl Server {
             refused_full: counts.refused_full.load(Ordering::Relaxed),
             refused_token: counts.refused_token.load(Ordering::Relaxed),
             failed_handshakes: counts.failed_handshakes.load(Ordering::Relaxed),
+            cached_bytes: self.shared.pool.used(),
         }
     }
 
@@ -239,10 +245,14 @@ async fn accept(
         }
         let place = match shared.gate.enter(remote.ip()) {
             Ok(place) => place,
-            Err(refusal) => {
-                match refusal {
-                    Refusal::Full => tracing::warn!(%remote, "server full, session refused"),
-                    Refusal::Address => tracing::warn!(%remote, "address has its share, session refused"),
+            Err(complaint) => {
+                if let Some(times) = shared.gate.complain(complaint, remote.ip()) {
+                    match complaint {
+                        Complaint::Share => {
+                            tracing::warn!(%remote, times, "address has its share, session refused");
+                        }
+                        _ => tracing::warn!(%remote, times, "server full, session refused"),
+                    }
                 }
                 Counts::one(&shared.gate.counts.refused_full);
                 incoming.refuse();
@@ -268,18 +278,20 @@ async fn session(
     let handshake = tokio::time::timeout(config.connect_timeout(), handshake(&shared.gate, incoming)).await;
     let (transport, grant) = match handshake.unwrap_or_else(|_| Err(Failed::Peer(TOO_SLOW.into()))) {
         Ok(opened) => opened,
-        Err(Failed::Denied { reason, request }) => {
+        Err(Failed::Denied { complaint, reason, request }) => {
             Counts::one(&counts.refused_token);
-            tracing::warn!(%remote, reason, "session refused");
+            if let Some(times) = shared.gate.complain(complaint, remote.ip()) {
+                tracing::warn!(%remote, reason, times, "session refused");
+            }
             return deny(*request).await;
         }
-        Err(Failed::Peer(reason)) => {
-            Counts::one(&counts.failed_handshakes);
-            return tracing::debug!(%remote, reason, "handshake failed");
-        }
+        Err(Failed::Peer(reason)) => return shared.gate.handshake_failed(remote, &reason),
+        Err(Failed::Left) => return tracing::debug!(%remote, "left in its handshake"),
     };
     let id = transport.stable_id();
-    let (ingest, ingest_driver) = new_origin(&config);
+    // moq-net would say the code alone, and not why.
+    let close = transport.clone();
+    let (ingest, ingest_driver) = new_origin(&config, &shared.pool);
     let mut server = moq_net::Server::new().with_subscriber(ingest.clone()).with_stats(shared.egress());
     // What a token does not cover is not there for its holder.
     if let Ok(served) = shared.published.consume().scope("", &patterns(&grant.view)) {
@@ -294,10 +306,7 @@ async fn session(
     };
     let (session, driver) = match accepted {
         Ok(accepted) => accepted,
-        Err(reason) => {
-            Counts::one(&counts.failed_handshakes);
-            return tracing::debug!(%remote, reason, "handshake failed");
-        }
+        Err(reason) => return shared.gate.handshake_failed(remote, &reason),
     };
     Counts::one(&counts.opened);
     tracing::info!(%remote, version = %session.version(), "session opened");
@@ -306,12 +315,19 @@ async fn session(
     transport_driver.spawn(async { drop(time::run(driver).await) });
     ingest_tail.spawn(async { drop(time::run(ingest_driver).await) });
     let served = ingest.consume();
-    let watched = watch_announcements(&shared, &served, &announced, &closing, &session, id, &grant);
+    let (refusals, mut refused) = mpsc::channel(1);
+    let to_program = ToProgram { announced: &announced, closing: &closing, refusals };
+    let watched = watch_announcements(&shared, &served, &to_program, &session, id, &grant);
     let mut closing = closing.clone();
     tokio::select! {
         () = end_of(&grant) => {
             tracing::info!(%remote, "token expired, session closed");
             end(&session, CODE_EXPIRED).await;
+        }
+        Some(reason) = refused.recv() => {
+            tracing::info!(%remote, reason, "stream refused, session closed");
+            close.close(SessionError::App(CODE_REFUSED).to_code(), reason.as_bytes());
+            session.closed().await;
         }
         error = session.closed() => tracing::info!(%remote, %error, "session closed"),
         () = watched => {}
@@ -343,12 +359,19 @@ impl Shared {
     }
 }
 
+/// What a session gives the program: its broadcasts, and what they need.
+struct ToProgram<'a> {
+    announced: &'a mpsc::Sender<Subscription>,
+    closing: &'a watch::Receiver<Life>,
+    /// Why the program refuses one of them.
+    refusals: mpsc::Sender<String>,
+}
+
 /// Hands every broadcast that the peer announces to [`Server::incoming`].
 async fn watch_announcements(
     shared: &Shared,
     ingest: &origin::Consumer,
-    incoming: &mpsc::Sender<Subscription>,
-    closing: &watch::Receiver<Life>,
+    to: &ToProgram<'_>,
     session: &moq_net::Session,
     id: usize,
     grant: &Grant,
@@ -383,8 +406,9 @@ async fn watch_announcements(
         if room && !shared.owners.own(name, instance, Some(session), id) {
             continue;
         }
-        let subscription = Subscription::new((name, instance), broadcast, &config, closing.clone());
-        if !room || incoming.try_send(subscription).is_err() {
+        let subscription = Subscription::new((name, instance), broadcast, &config, to.closing.clone())
+            .refused_by(to.refusals.clone());
+        if !room || to.announced.try_send(subscription).is_err() {
             tracing::warn!(name, "no room for another broadcast");
             Counts::one(&shared.gate.counts.refused_full);
             return end(session, CODE_FULL).await;

@@ -1,12 +1,15 @@
 //! Reading a broadcast.
 
-use super::{GROUP_MESSAGES_MAX, Life, ended};
+use super::{GROUP_BYTES_MAX, GROUP_MESSAGES_MAX, Life, ended};
 use crate::{Delivery, EndpointConfig, Error, Message, Result, Track};
 use moq_net::{Error as MoqError, StreamError, broadcast, group, track};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 /// Groups that may wait, out of order, for one that is late. A group is opened per GOP or snapshot, so that many
 /// of them are minutes of media: the missing one will not come.
@@ -17,12 +20,15 @@ const GROUPS_WAITING_MAX: usize = 64;
 const JOIN_WAIT: Duration = Duration::from_millis(250);
 
 /// A broadcast that a peer publishes.
+#[derive(Clone)]
 pub struct Subscription {
     name: String,
     instance: u64,
     broadcast: broadcast::Consumer,
     config: Arc<EndpointConfig>,
     closing: watch::Receiver<Life>,
+    /// To the session of its sender, if it has one of its own here.
+    refusals: Option<mpsc::Sender<String>>,
 }
 
 impl Subscription {
@@ -34,7 +40,21 @@ impl Subscription {
         config: &Arc<EndpointConfig>,
         closing: watch::Receiver<Life>,
     ) -> Self {
-        Self { name: name.to_owned(), instance, broadcast, config: config.clone(), closing }
+        Self { name: name.to_owned(), instance, broadcast, config: config.clone(), closing, refusals: None }
+    }
+
+    /// The same with a sender that can be told why it is refused.
+    pub(super) fn refused_by(self, refusals: mpsc::Sender<String>) -> Self {
+        Self { refusals: Some(refusals), ..self }
+    }
+
+    /// Ends the session of its sender, which is told `reason`: [`Error::Refused`]. One that came by way of a relay is
+    /// left alone, as it shares that with others.
+    pub fn refuse(&self, reason: &str) {
+        if let Some(refusals) = &self.refusals {
+            // One reason is enough, and one that has left needs none.
+            let _ = refusals.try_send(reason.to_owned());
+        }
     }
 
     /// The name that it was published under.
@@ -122,7 +142,8 @@ impl TrackReader {
     /// The next message; `None` when the track has ended and everything was delivered. Safe to cancel.
     ///
     /// # Errors
-    /// [`Error::Lagged`] for [`Delivery::All`], [`Error::MessageTooLarge`] for a peer that exceeds our limits,
+    /// [`Error::Lagged`] for [`Delivery::All`], [`Error::MessageTooLarge`] and [`Error::GroupTooLarge`] for a peer that
+    /// exceeds our limits,
     /// [`Error::Replaced`] or [`Error::Disconnected`] if the broadcast broke off.
     pub async fn next(&mut self) -> Result<Option<Message>> {
         tokio::select! {
@@ -199,14 +220,20 @@ enum Failure {
     Fatal(Error),
 }
 
-fn failure(error: &MoqError) -> Failure {
+fn failure(track: Track, error: &MoqError) -> Failure {
     match error {
         MoqError::Old | MoqError::Lagged => Failure::Skipped,
         MoqError::Stream(StreamError::Old | StreamError::Evicted | StreamError::TooFarBehind) => {
             Failure::Skipped
         }
+        // moq-net's own bounds, for a message and for a group: they are the same.
+        MoqError::FrameTooLarge | MoqError::GroupTooLarge => Failure::Fatal(group_too_large(track)),
         error => Failure::Fatal(ended(error)),
     }
+}
+
+fn group_too_large(track: Track) -> Error {
+    Error::GroupTooLarge { track, messages: GROUP_MESSAGES_MAX, bytes: GROUP_BYTES_MAX }
 }
 
 async fn read(
@@ -215,8 +242,7 @@ async fn read(
     max: u64,
 ) -> Result<Option<(i64, bytes::Bytes)>, Failure> {
     if group.index() >= GROUP_MESSAGES_MAX {
-        let bytes = super::GROUP_BYTES_MAX;
-        return Err(Failure::Fatal(Error::GroupTooLarge { track, messages: GROUP_MESSAGES_MAX, bytes }));
+        return Err(Failure::Fatal(group_too_large(track)));
     }
     match group.read_frame().await {
         Ok(Some(frame)) => {
@@ -229,7 +255,7 @@ async fn read(
             Ok(Some((i64::try_from(frame.timestamp.as_micros()).unwrap_or(i64::MAX), frame.payload)))
         }
         Ok(None) => Ok(None),
-        Err(error) => Err(failure(&error)),
+        Err(error) => Err(failure(track, &error)),
     }
 }
 
@@ -292,7 +318,11 @@ impl Order {
                         None => *next = next.or(lowest),
                     }
                     if waiting.len() > GROUPS_WAITING_MAX {
-                        *over = true;
+                        // Who joins begins with what is there; who is in the middle waits for one that will not come.
+                        match *next {
+                            None => *next = waiting.first_key_value().map(|(sequence, _)| *sequence),
+                            Some(_) => *over = true,
+                        }
                     }
                 }
                 let wanted = match *next {

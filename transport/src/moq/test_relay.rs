@@ -1,7 +1,7 @@
 //! A relay in process, for tests: one origin, which every session reads and writes below the path that it dialled. It asks
 //! for no tokens. The real one is `moq-relay`.
 
-use super::{Life, PROTOCOLS, new_origin};
+use super::{Life, PROTOCOLS, new_origin, new_pool};
 use crate::{EndpointConfig, Result, quic};
 use moq_net::{Pattern, Patterns, origin, time};
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ impl TestRelay {
         let (server, certificate_hash) = quic::server(config)?;
         let endpoint = quic::listen(server, config.bind)?;
         let addr = endpoint.local_addr().unwrap_or(config.bind);
-        let (all, driver) = new_origin(config);
+        let (all, driver) = new_origin(config, &new_pool(config));
         let (open, closed) = watch::channel(Life::Open);
         let mut tasks = JoinSet::new();
         tasks.spawn(async { drop(time::run(driver).await) });
