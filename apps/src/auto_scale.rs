@@ -38,6 +38,9 @@ const TWICE_THE_BITS_DB: f64 = 3.0;
 /// A smaller picture is preferred that is this much worse, dB: there is more to learn at it, and it costs less to show.
 const SMALLER_DB: f64 = 0.05;
 
+/// A stream changes its scale only for so much, dB: what was learned at the old one is lost.
+const CHANGE_DB: f64 = 0.5;
+
 /// Least bits a pixel of the shown picture and frame for scales 1, 2 and 3; below the last it is 4.
 const BITS_MIN: [f64; 3] = [0.018, 0.0065, 0.004];
 
@@ -127,24 +130,38 @@ impl Scale {
         if plans.len() > 1 {
             plans.retain(|plan| plan.scale.abs_diff(by_bits) <= 1);
         }
-        let mut trials = vec![Trial::default(); plans.len()];
-        if plans.len() > 1 {
-            let mut looks = looks()?;
-            while let Some(frames) = looks.next()? {
-                plans
-                    .par_iter()
-                    .zip(&mut trials)
-                    .try_for_each(|(plan, trial)| trial.look(&frames, plan, net))?;
-            }
-        }
-        for (plan, trial) in plans.iter().zip(&trials) {
-            tracing::debug!(scale = plan.scale, psnr_db = trial.psnr_db(), spent = trial.spent(), "tried");
-        }
+        let looks = if plans.len() > 1 { looks()? } else { Looks::none() };
+        let trials = try_out(&plans, net, looks)?;
         match best(&trials) {
             Some(best) => Ok(plans[best]),
             None => plans.into_iter().min_by_key(|plan| plan.scale.abs_diff(by_bits)).context(NONE),
         }
     }
+}
+
+/// The plan of the scale beside that of `plan` at which viewers would see more of these frames, if there is one that is
+/// better by [`CHANGE_DB`].
+///
+/// # Errors
+/// What the codecs say.
+pub fn better(plan: &Plan, net: Net, frames: Vec<Frame>) -> Result<Option<Plan>> {
+    let scales = plan.scale.saturating_sub(1).max(1)..=(plan.scale + 1).min(4);
+    let plans: Vec<Plan> = scales.filter_map(|scale| plan.at_scale(scale)).collect();
+    let trials = try_out(&plans, net, Looks::at(frames))?;
+    let Some(now) = plans.iter().position(|other| other.scale == plan.scale) else { return Ok(None) };
+    Ok(best(&trials).filter(|best| trials[*best].worth_a_change(&trials[now])).map(|best| plans[best]))
+}
+
+/// A trial of each plan.
+fn try_out(plans: &[Plan], net: Net, mut looks: Looks) -> Result<Vec<Trial>> {
+    let mut trials = vec![Trial::default(); plans.len()];
+    while let Some(frames) = looks.next()? {
+        plans.par_iter().zip(&mut trials).try_for_each(|(plan, trial)| trial.look(&frames, plan, net))?;
+    }
+    for (plan, trial) in plans.iter().zip(&trials) {
+        tracing::debug!(scale = plan.scale, psnr_db = trial.psnr_db(), spent = trial.spent(), "tried");
+    }
+    Ok(trials)
 }
 
 fn by_bits(full: &Plan) -> u32 {
@@ -174,6 +191,12 @@ impl<'a> Looks<'a> {
         Self { at_us: vec![].into_iter(), frames: Box::new(|_| Ok(vec![])) }
     }
 
+    /// These alone.
+    fn at(frames: Vec<Frame>) -> Self {
+        let mut frames = Some(frames);
+        Self { at_us: vec![0].into_iter(), frames: Box::new(move |_| Ok(frames.take().unwrap_or_default())) }
+    }
+
     /// The first second of a source, which goes on behind it.
     pub fn first_of(source: &'a mut dyn Source) -> Self {
         Self { at_us: vec![0].into_iter(), frames: Box::new(|_| first_frames(source)) }
@@ -195,16 +218,18 @@ impl<'a> Looks<'a> {
 
 fn first_frames(source: &mut dyn Source) -> Result<Vec<Frame>> {
     let mut frames: Vec<Frame> = vec![];
-    while frames.len() < FRAMES_MAX
+    while !enough(&frames)
         && let Some(frame) = source.next_frame()?
     {
-        let over = frames.first().is_some_and(|first| frame.pts_us.saturating_sub(first.pts_us) >= LOOK_US);
         frames.push(frame);
-        if over {
-            break;
-        }
     }
     Ok(frames)
+}
+
+/// Whether frames are enough for a look.
+pub fn enough(frames: &[Frame]) -> bool {
+    let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return false };
+    frames.len() >= FRAMES_MAX || last.pts_us.saturating_sub(first.pts_us) >= LOOK_US
 }
 
 /// What viewers of one plan would see.
@@ -231,6 +256,11 @@ impl Trial {
 
     fn can_be_coded(&self) -> bool {
         self.spent() <= OVERSPENT_MAX
+    }
+
+    /// Whether a stream at `now` should change to this.
+    fn worth_a_change(&self, now: &Self) -> bool {
+        (self.can_be_coded() && !now.can_be_coded()) || self.psnr_db() >= now.psnr_db() + CHANGE_DB
     }
 
     fn look(&mut self, frames: &[Frame], plan: &Plan, (blocks, features): Net) -> Result<()> {
@@ -342,5 +372,33 @@ mod tests {
         assert_eq!(best(&[trial(30.0, 2.0), trial(29.0, 1.5)]), Some(1));
         assert_eq!(best(&[trial(29.9, 0.8), trial(30.0, 1.0)]), Some(0));
         assert_eq!(best(&[Trial::default(), Trial::default()]), None);
+
+        assert!(trial(30.5, 1.0).worth_a_change(&trial(30.0, 1.0)));
+        assert!(!trial(30.4, 1.0).worth_a_change(&trial(30.0, 1.0)));
+        assert!(trial(28.0, 1.0).worth_a_change(&trial(30.0, 1.5)), "what cannot be coded is no choice");
+    }
+
+    #[test]
+    fn a_stream_whose_rate_or_picture_is_another_is_better_at_another_scale() {
+        let frames = |seed: usize| -> Vec<Frame> {
+            let mut source = Pattern::new(640, 360, 25.0, Box::new(|| 0)).unwrap();
+            let mut frames: Vec<Frame> = (0..13).map(|_| source.next_frame().unwrap().unwrap()).collect();
+            // Noise that no thin link carries.
+            for (i, frame) in frames.iter_mut().enumerate().filter(|_| seed > 0) {
+                let mut image = (*frame.image).clone();
+                let mut rng = hone_model::rng::Rng::new((seed + i) as u64);
+                image.y_mut().iter_mut().for_each(|v| *v = v.wrapping_add(rng.below(90) as u8) / 2 + 40);
+                frame.image = std::sync::Arc::new(image);
+            }
+            frames
+        };
+        let scale =
+            |plan: &Plan, seed| better(plan, SERVERS_NET, frames(seed)).unwrap().map(|plan| plan.scale);
+        let (rich, thin) = (plan(3000.0)(1).unwrap(), plan(30.0)(4).unwrap());
+        assert_eq!(scale(&rich, 0), None, "it is as it should be");
+        assert_eq!(scale(&plan(3000.0)(2).unwrap(), 0), Some(1));
+        assert_eq!(scale(&plan(300.0)(1).unwrap(), 7), Some(2));
+        assert_eq!((thin.at_scale(2).unwrap().lr, thin.at_scale(2).unwrap().hr), ((320, 180), thin.hr));
+        assert_eq!(thin.at_scale(3), None, "640 columns are no even number of columns, three times");
     }
 }

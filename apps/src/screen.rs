@@ -87,6 +87,12 @@ impl Screen {
         Ok(())
     }
 
+    /// Changes the network, and the device with it; the decoder stays. Nothing is known of its weights yet.
+    pub fn change(&mut self, arch: Arch, upscaler: Upscaler) {
+        (self.upscaler, self.held) = (upscaler, Published::origin(arch, Origin::Seed(0)));
+        (self.shelf, self.gain_db) = (Shelf::default(), 0.0);
+    }
+
     /// How the GPU computes; none on the CPU.
     pub fn variant(&self) -> Option<Variant> {
         self.upscaler.variant()

@@ -3,6 +3,7 @@
 mod budget;
 mod lesson;
 mod pace;
+mod rescale;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -18,6 +19,7 @@ use self::budget::Budget;
 pub(crate) use self::budget::START_S as PATCH_START_S;
 pub use self::lesson::Lesson;
 pub use self::pace::{AsItComes, Pace, RealTime, STOP_POLL};
+pub use self::rescale::{Announced, ByLooks, Rescale};
 use crate::camera::{self, Camera};
 use crate::patch::Purpose;
 use crate::placement::PairClock;
@@ -162,6 +164,14 @@ impl Plan {
         Self { video_kbps: self.video_kbps + self.patch_kbps, patch_kbps: 0.0, ..self }
     }
 
+    /// The same picture sent at another scale; none if that is no whole number of even LR rows and columns.
+    #[must_use]
+    pub fn at_scale(self, scale: u32) -> Option<Self> {
+        let even =
+            |side: u32| side.is_multiple_of(2 * scale).then_some(side / scale).filter(|side| *side >= 16);
+        Some(Self { scale, lr: (even(self.hr.0)?, even(self.hr.1)?), ..self })
+    }
+
     /// Settings of an encoder for a picture of this size at this rate, keyframes as the stream has them.
     pub fn encode(&self, (width, height): (u32, u32), kbps: f64) -> encode::Config {
         let gop_frames = (self.keyframe_interval_s * self.fps).round().max(1.0) as u32;
@@ -253,6 +263,15 @@ pub struct Sent {
     pub audio_bytes: u64,
 }
 
+/// What a sender does beside sending.
+#[derive(Default)]
+pub struct Beside {
+    /// Learns what is sent.
+    pub lesson: Option<Lesson>,
+    /// Says when another scale would be better; not for a sender that learns.
+    pub rescale: Option<Box<dyn Rescale>>,
+}
+
 /// Sends `source` over `uplink` until it ends or `pace` stops it. Blocks: call it on a thread of its own.
 ///
 /// While there is no link, frames pass by.
@@ -260,10 +279,10 @@ pub struct Sent {
 /// # Errors
 /// What the source, the codecs or the connection say.
 pub fn run(uplink: &mut Uplink, source: &mut dyn Source, plan: &Plan, pace: &mut dyn Pace) -> Result<Sent> {
-    run_with(uplink, source, plan, pace, None)
+    run_with(uplink, source, plan, pace, Beside::default())
 }
 
-/// The same for a sender that learns what it sends, if there is a `lesson`.
+/// The same, and what is done beside it.
 ///
 /// # Errors
 /// As [`run`].
@@ -272,16 +291,22 @@ pub fn run_with(
     source: &mut dyn Source,
     plan: &Plan,
     pace: &mut dyn Pace,
-    lesson: Option<Lesson>,
+    beside: Beside,
 ) -> Result<Sent> {
-    let mut camera = Camera::new(camera::Config {
-        scale: plan.scale as usize,
-        encode: plan.encode(plan.lr, plan.video_kbps),
-        patch_quality: camera::PATCH_QUALITY,
-        seed: 1,
-    })?;
+    let Beside { lesson, mut rescale } = beside;
+    let open = |plan: &Plan, kbps: f64| {
+        Camera::new(camera::Config {
+            scale: plan.scale as usize,
+            encode: plan.encode(plan.lr, kbps),
+            patch_quality: camera::PATCH_QUALITY,
+            seed: 1,
+        })
+    };
+    let mut plan = *plan;
+    let mut camera = open(&plan, plan.video_kbps)?;
+    let mut announced: Option<Announced> = None;
     let start = Instant::now();
-    let mut budget = Budget::new(plan);
+    let mut budget = Budget::new(&plan);
     let mut pairs = PairClock::default();
     let mut sent = Sent::default();
     while let Some(item) = source.next()? {
@@ -320,6 +345,17 @@ pub fn run_with(
         }
         let frame = fit(frame, plan.hr, plan.scale).context("the source changed its size")?;
         pace.captured(&frame);
+        if let Some(next) = announced.take_if(|next| next.from_us <= frame.pts_us) {
+            plan = next.plan;
+            camera = open(&plan, budget.video_kbps())?;
+        } else if let (None, Some(rescale)) = (&announced, &mut rescale) {
+            let now = Plan { video_kbps: budget.video_kbps(), ..plan };
+            announced = rescale.see(&frame, &now).map(|plan| Announced::after(&frame, plan));
+            if let Some(Announced { from_us, plan: Plan { scale, lr, .. } }) = announced {
+                tracing::info!(from = plan.scale, to = scale, ?lr, "the scale changes");
+                uplink.change_size(from_us, lr)?;
+            }
+        }
         let packet = camera.frame(&frame, link == Link::Fresh)?;
         sent.frames += 1;
         sent.video_bytes += packet.data.len() as u64;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use hone_media::decode;
 use hone_model::{Arch, update};
 use hone_trainer::{Publication, State};
 use hone_transport::catalog::Catalog;
@@ -31,7 +32,6 @@ use self::limits::Limits;
 use self::metrics::{Metrics, Stream};
 use self::models::Models;
 pub use self::options::{Backend, Options};
-use crate::learner::Learner;
 use crate::turns::Turns;
 
 /// Name and version of the update format in the catalog.
@@ -177,6 +177,25 @@ pub async fn stopped(stop: &AtomicBool) {
     }
 }
 
+/// What a catalog says of a stream's sizes, which may change while it runs.
+#[derive(Clone, Debug)]
+struct Sizes {
+    /// Media time from which they hold.
+    from_us: i64,
+    arch: Arch,
+    /// What decoding may cost.
+    decoder: decode::Limits,
+}
+
+impl Sizes {
+    /// The catalog for viewers.
+    fn told(&self, catalog: &Catalog) -> Vec<u8> {
+        let mut told = catalog.clone();
+        told.hone = told.hone.map(|hone| hone.learned_here(&self.arch.to_string(), UPDATE_FORMAT));
+        told.to_json()
+    }
+}
+
 /// The network that a catalog's sizes ask for.
 fn arch_of(catalog: &Catalog, options: &Options) -> Result<Arch> {
     let (rendition, hone) =
@@ -228,13 +247,9 @@ async fn stream(
     let learned_there = leg::learned_at_sender(&catalog);
     let arch = if learned_there { arch_of_sender(&catalog)? } else { arch_of(&catalog, &setup.trainer)? };
     let limits = *setup.limits.read().unwrap_or_else(PoisonError::into_inner);
-    let decoder = limits.decoder(&catalog)?;
+    let mut sizes = Sizes { from_us: leg.from_us, arch, decoder: limits.decoder(&catalog)? };
     let start = catalog.hone.as_ref().map_or(0, |hone| hone.start_unix_us);
     let start_unix_us = i64::try_from(start).ok().filter(|start| *start > 0);
-    if let Some(hone) = &mut catalog.hone {
-        hone.arch = arch.to_string();
-        hone.update_format = UPDATE_FORMAT.into();
-    }
     let tracks = [Track::Catalog, Track::Video, Track::Model, Track::Audio];
     let has_audio = catalog.audio_rendition().is_some();
     let mut publisher = server.publish(&name, &tracks[..3 + usize::from(has_audio)])?;
@@ -242,7 +257,7 @@ async fn stream(
     let mut video_out = publisher.track(Track::Video)?;
     let mut model_out = publisher.track(Track::Model)?;
     let mut audio_out = if has_audio { Some(publisher.track(Track::Audio)?) } else { None };
-    catalog_out.write(true, 0, catalog.to_json().into())?;
+    catalog_out.write(true, sizes.from_us, sizes.told(&catalog).into())?;
     tracing::info!(stream = name, %arch, learned_there, "stream started");
 
     let shown = setup.metrics.show(&name);
@@ -251,28 +266,27 @@ async fn stream(
     let (publications, published) = channel::channel(PUBLICATIONS_MAX);
     let (want, wanted) = latest::channel(!limits.on_demand || video_out.has_subscriber());
     let (ask, patches_asked) = latest::channel(true);
+    let (resize, resized) = latest::channel(sizes.clone());
     let learning = if learned_there {
         drop(inbox);
         // Its figures are shown for as long as it lasts, and nothing of ours is published.
         tokio::spawn(async move {
             publications.closed().await;
-            drop((shown, ask));
+            drop((shown, ask, resized));
             Ok(())
         })
     } else {
-        let mut learner = Learner::with_limits(setup.trainer.trainer(arch)?, decoder)?;
-        if let Some(saved) = setup.models.as_ref().and_then(|models| models.load(&name, arch)) {
-            tracing::info!(stream = name, version = saved.version(), "goes on from its saved model");
-            learner.trainer.resume(&saved)?;
-        }
         let lesson = Lesson {
             name: name.clone(),
+            trainer: setup.trainer.clone(),
             shown,
             models: setup.models.clone(),
             watch,
             wanted: wanted.clone(),
             patches_asked: ask,
+            resized,
         };
+        let learner = lesson.learner(&sizes)?;
         tokio::task::spawn_blocking(move || lesson.learn(learner, &turns, &inbox, &publications))
     };
     let (to_relay, inputs) = channel::channel(RELAY_QUEUE);
@@ -283,6 +297,7 @@ async fn stream(
         let (mut picture_rate, mut patch_rate) = (limits.pictures(now), limits.patches(now));
         let mut audio_rate = limits.audio_packets(now);
         let (mut update_rate, mut version) = (limits.updates(now), 0);
+        let mut resize_rate = Limits::resizes(now);
         let mut last_pts_us = 0;
         loop {
             let input = tokio::select! {
@@ -305,6 +320,25 @@ async fn stream(
             };
             let Some(input) = input else { return Ok(()) };
             match &input {
+                Input::Catalog(message) => {
+                    if !resize_rate.take(Instant::now()) {
+                        bail!("its pictures change their size all the time");
+                    }
+                    let next = Catalog::parse(&message.payload)?;
+                    if learned_there || !next.continues(&catalog) {
+                        bail!("its catalog has come to say something else");
+                    }
+                    sizes = Sizes {
+                        from_us: message.pts_us,
+                        arch: arch_of(&next, &setup.trainer)?,
+                        decoder: limits.decoder(&next)?,
+                    };
+                    catalog = next;
+                    tracing::info!(stream = name, arch = %sizes.arch, "the scale changes");
+                    catalog_out.write(true, sizes.from_us, sizes.told(&catalog).into())?;
+                    resize.send_replace(sizes.clone());
+                    continue;
+                }
                 Input::Video(message) => {
                     if !picture_rate.take(Instant::now()) {
                         bail!("it sends more than {} pictures a second", limits.pictures_per_second_max);

@@ -28,12 +28,18 @@ pub enum Link {
 /// A broadcast on a server that may be away for a while. Only for threads that may block.
 pub struct Uplink {
     name: String,
-    catalog: Bytes,
+    catalog: Described,
     has: Has,
     /// The newest snapshot and what followed it, where the sender learns: who comes back must begin with that.
     model: Vec<(i64, Bytes)>,
     dialer: Option<Dialer>,
     way: Way,
+}
+
+/// What is sent, and from which media time on.
+struct Described {
+    catalog: Catalog,
+    from_us: i64,
 }
 
 /// What is announced beside video.
@@ -66,7 +72,7 @@ struct Open {
     /// One of the two.
     patches: Option<TrackWriter>,
     model: Option<TrackWriter>,
-    _catalog: TrackWriter,
+    catalog: TrackWriter,
     // Last: readers see the tracks end before the broadcast does.
     _publisher: Publisher,
 }
@@ -80,16 +86,22 @@ const ASKED_WITHIN: Duration = Duration::from_secs(3);
 /// Media time of a group of audio: a late viewer hears it from its newest group on.
 const AUDIO_GROUP_US: i64 = 500_000;
 
+impl Described {
+    fn write(&self, track: &mut TrackWriter) -> Result<(), Error> {
+        track.write(true, self.from_us, self.catalog.to_json().into())
+    }
+}
+
 impl Open {
-    fn new(client: Client, name: &str, catalog: &Bytes, has: Has) -> Result<Box<Self>, Error> {
+    fn new(client: Client, name: &str, described: &Described, has: Has) -> Result<Box<Self>, Error> {
         let learned = if has.model { Track::Model } else { Track::Patches };
         let tracks = [Track::Catalog, Track::Video, learned, Track::Audio];
         let mut publisher = client.publish(name, &tracks[..3 + usize::from(has.audio)])?;
         let mut open = |track, has: bool| has.then(|| publisher.track(track)).transpose();
         let (audio, patches) = (open(Track::Audio, has.audio)?, open(Track::Patches, !has.model)?);
         let model = open(Track::Model, has.model)?;
-        let mut first = publisher.track(Track::Catalog)?;
-        first.write(true, 0, catalog.clone())?;
+        let mut catalog = publisher.track(Track::Catalog)?;
+        described.write(&mut catalog)?;
         let video = publisher.track(Track::Video)?;
         Ok(Box::new(Self {
             client,
@@ -103,7 +115,7 @@ impl Open {
             video,
             patches,
             model,
-            _catalog: first,
+            catalog,
             _publisher: publisher,
         }))
     }
@@ -136,7 +148,7 @@ impl Uplink {
     pub fn new(client: Client, dialer: Option<Dialer>, name: &str, catalog: &Catalog) -> Result<Self> {
         let model = catalog.hone.as_ref().is_some_and(|hone| !hone.update_format.is_empty());
         let has = Has { audio: catalog.audio_rendition().is_some(), model };
-        let catalog = catalog.to_json().into();
+        let catalog = Described { catalog: catalog.clone(), from_us: 0 };
         let way = Way::Open(Open::new(client, name, &catalog, has)?);
         Ok(Self { name: name.to_owned(), catalog, has, model: vec![], dialer, way })
     }
@@ -227,6 +239,19 @@ impl Uplink {
         Ok(())
     }
 
+    /// Says that access units from `from_us` on have so many (columns, rows). The first of them must be a keyframe.
+    ///
+    /// # Errors
+    /// If the endpoint is gone.
+    pub fn change_size(&mut self, from_us: i64, lr: (u32, u32)) -> Result<()> {
+        self.catalog.from_us = from_us;
+        self.catalog.catalog.set_coded_size(lr);
+        if let Way::Open(open) = &mut self.way {
+            self.catalog.write(&mut open.catalog)?;
+        }
+        Ok(())
+    }
+
     /// Sends an access unit; nothing without a link.
     ///
     /// # Errors
@@ -276,8 +301,8 @@ impl Uplink {
     pub async fn close(self) {
         match self.way {
             Way::Open(open) => {
-                let Open { client, audio, video, patches, model, _catalog, _publisher, .. } = *open;
-                drop((audio, video, patches, model, _catalog, _publisher));
+                let Open { client, audio, video, patches, model, catalog, _publisher, .. } = *open;
+                drop((audio, video, patches, model, catalog, _publisher));
                 client.close().await;
             }
             Way::Lost(dialing) => dialing.abort(),

@@ -5,10 +5,14 @@ mod common;
 #[path = "common/live.rs"]
 mod live;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use hone_apps::sender::{Plan, Rescale};
 use hone_apps::server::limits::Limits;
 use hone_apps::viewer::State;
+use hone_media::frame::Frame;
 use hone_transport::link;
 use live::{Rig, Setting};
 
@@ -200,4 +204,80 @@ async fn patches_and_models_arrive_where_every_fiftieth_packet_is_lost() {
     println!("version {}, {} patches, {lost} of the frames lost", ended.received.version, ended.sent.patches);
     assert!(ended.sent.patches > 0);
     assert!(lost < LOST_MAX, "{lost}");
+}
+
+/// Changes to the scale that is asked for, if any is.
+struct Asked(Arc<AtomicU32>);
+
+impl Rescale for Asked {
+    fn see(&mut self, _frame: &Frame, plan: &Plan) -> Option<Plan> {
+        let scale = self.0.load(Ordering::Relaxed);
+        if scale == plan.scale { None } else { plan.at_scale(scale) }
+    }
+}
+
+/// A stream of 384x192 at scale 2, which changes to what is asked for.
+async fn rescaled(every_frame: bool) -> (Rig, Arc<AtomicU32>) {
+    let scale = Arc::new(AtomicU32::new(2));
+    let rescale = Some(Box::new(Asked(scale.clone())) as Box<dyn Rescale>);
+    let link = some_milliseconds();
+    let setting = Setting { hr: (384, 192), link, rescale, every_frame, ..Setting::default() };
+    let rig = Rig::set_up(setting).await;
+    in_force(&rig, 2).await;
+    (rig, scale)
+}
+
+/// Until weights are in force at this scale.
+async fn in_force(rig: &Rig, scale: usize) {
+    let done = |seen: &live::Seen| {
+        let at = seen.networks.last().is_some_and(|(_, arch, _)| arch.scale() == scale);
+        at && seen.frames.last().is_some_and(|(.., version)| *version > 0)
+    };
+    rig.until(&format!("weights for scale {scale}"), Duration::from_secs(30), done).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_changes_its_scale_and_no_frame_is_missed() {
+    let (rig, scale) = rescaled(true).await;
+    scale.store(3, Ordering::Relaxed);
+    in_force(&rig, 3).await;
+    // Who comes now knows nothing of what was.
+    let (late, viewing) = rig.join();
+    rig.frames(60, PATIENCE).await;
+    scale.store(2, Ordering::Relaxed);
+    in_force(&rig, 2).await;
+    let seen = rig.seen.clone();
+    let ended = rig.end().await;
+    viewing.await.unwrap().unwrap();
+    let (seen, late) = (seen.lock().unwrap(), late.lock().unwrap());
+    assert_eq!((seen.starts, late.starts), (1, 1), "a viewer took it for another stream");
+    let scales = |seen: &live::Seen| -> Vec<usize> {
+        assert!(seen.networks.iter().all(|(.., size)| *size == (384, 192)), "{:?}", seen.networks);
+        seen.networks.iter().map(|(_, arch, _)| arch.scale()).collect()
+    };
+    assert_eq!((scales(&seen), scales(&late)), (vec![2, 3, 2], vec![3, 2]));
+    // Of both the last words: the same weights.
+    assert!(seen.frames.last().unwrap().2 > 0);
+    let step = |pair: &[(Instant, i64, u64)]| pair[1].1 - pair[0].1;
+    let longest = seen.frames.windows(2).map(step).max().unwrap();
+    assert!(longest < 34_000, "{longest} us between two frames");
+    assert_eq!(ended.received.dropped, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_scale_that_a_broken_link_hides_is_made_up_for() {
+    let (rig, scale) = rescaled(false).await;
+    // It is announced, and the link breaks before anybody hears of it, or before it comes.
+    scale.store(3, Ordering::Relaxed);
+    rig.outage(&rig.up, OUTAGE).await;
+    in_force(&rig, 3).await;
+    // The same on the viewer's leg.
+    scale.store(2, Ordering::Relaxed);
+    rig.outage(&rig.down, OUTAGE).await;
+    in_force(&rig, 2).await;
+    let seen = rig.seen.clone();
+    let ended = rig.end().await;
+    let seen = seen.lock().unwrap();
+    assert!(seen.networks.iter().all(|(.., size)| *size == (384, 192)), "{:?}", seen.networks);
+    assert!(ended.received.version > 0);
 }

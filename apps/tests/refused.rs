@@ -56,7 +56,7 @@ const FRAME_US: i64 = 40_000;
 struct Out {
     client: Client,
     _publisher: Publisher,
-    _catalog: TrackWriter,
+    catalog: TrackWriter,
     video: TrackWriter,
     /// Patches, or model updates where the catalog has them.
     beside: TrackWriter,
@@ -73,7 +73,7 @@ impl Out {
         let mut writer = |track| publisher.track(track).unwrap();
         let (mut first, video, beside) = (writer(Track::Catalog), writer(Track::Video), writer(beside));
         first.write(true, 0, catalog.to_vec().into()).unwrap();
-        Self { client, _publisher: publisher, _catalog: first, video, beside, pts_us: 0 }
+        Self { client, _publisher: publisher, catalog: first, video, beside, pts_us: 0 }
     }
 
     /// A frame, and what goes beside it. What a server does not read in time a sender drops: this one is to have it all.
@@ -112,8 +112,8 @@ async fn honest(place: Place, stop: Arc<AtomicBool>) -> u64 {
         out.send(&frame).await;
         sent += 1;
     }
-    let Out { client, _publisher, _catalog, video, beside, .. } = out;
-    drop((video, beside, _catalog, _publisher));
+    let Out { client, _publisher, catalog, video, beside, .. } = out;
+    drop((video, beside, catalog, _publisher));
     client.close().await;
     let seen = tokio::time::timeout(MOMENT, watching).await.unwrap().unwrap();
     // The viewer came when the first was there.
@@ -135,6 +135,8 @@ struct Case {
     name: &'static str,
     catalog: Vec<u8>,
     sends: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Other catalogs behind that, each for the pictures from then on.
+    changes: Vec<Vec<u8>>,
     /// What the server logs.
     says: &'static str,
     then: Then,
@@ -149,8 +151,18 @@ fn cases() -> Vec<Case> {
         name,
         catalog: catalog.to_json(),
         sends,
+        changes: vec![],
         says,
         then,
+    };
+    let changes = |name, changes: Vec<Vec<u8>>, says| Case {
+        changes,
+        ..case(name, &claims(64, 48), frame(), says, Ended)
+    };
+    let resized = |columns| {
+        let mut catalog = claims(64, 48);
+        catalog.set_coded_size((columns, columns / 4 * 3));
+        catalog.to_json()
     };
     let honest = claims(64, 48);
     let learner = claims_to_learn(64, 48, "live-1x8-x2");
@@ -160,9 +172,18 @@ fn cases() -> Vec<Case> {
             name: "catalog-garbage",
             catalog: b"{\"video\":7}".to_vec(),
             sends: frame(),
+            changes: vec![],
             says: "bad catalog",
             then: Ended,
         },
+        changes("change-garbage", vec![b"{\"video\":7}".to_vec()], "bad catalog"),
+        changes("change-of-all", vec![claims(32, 24).to_json()], "has come to say something else"),
+        changes("change-broken", vec![resized(40)], "no whole scale"),
+        changes(
+            "restless",
+            (0..40).map(|i| resized([128, 64][i % 2])).collect(),
+            "change their size all the time",
+        ),
         case("liar", &honest, vec![(keyframe(320, 192), None)], "are not what its catalog says", Ended),
         case("giant", &claims(640, 480), frame(), "larger than 61440 pixels", Ended),
         case("no-network", &claims_to_learn(64, 48, "live"), frame(), "stream dropped", Ended),
@@ -296,10 +317,15 @@ async fn who_does_harm_is_refused_with_a_reason_and_nobody_else_misses_a_frame()
     warned(&mut server, &["handshake failed", "timed out"]);
 
     // Inside.
-    for Case { name, catalog, sends, says, then } in cases() {
+    for Case { name, catalog, sends, changes, says, then } in cases() {
         let mut out = Out::new(&place, name, &catalog).await;
         for message in &sends {
             out.send(message).await;
+        }
+        for catalog in changes {
+            out.catalog.write(true, out.pts_us, catalog.into()).unwrap();
+            // Each is to be read, or only the newest would count.
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let lines = warned(&mut server, &[name, says]);
         // Nobody fills the log.

@@ -177,6 +177,22 @@ impl Catalog {
         self.audio.renditions.get(Track::Audio.name())
     }
 
+    /// Changes the size of what is coded, (columns, rows).
+    pub fn set_coded_size(&mut self, (columns, rows): (u32, u32)) {
+        if let Some(rendition) = self.video.renditions.get_mut(Track::Video.name()) {
+            (rendition.coded_width, rendition.coded_height) = (columns, rows);
+        }
+    }
+
+    /// Whether the same is shown as before, perhaps from pictures of another size.
+    pub fn continues(&self, before: &Self) -> bool {
+        let mut resized = before.clone();
+        if let Some(rendition) = self.rendition() {
+            resized.set_coded_size((rendition.coded_width, rendition.coded_height));
+        }
+        *self == resized
+    }
+
     /// The rendition on [`Track::Video`].
     pub fn rendition(&self) -> Option<&Rendition> {
         self.video.renditions.get(Track::Video.name())

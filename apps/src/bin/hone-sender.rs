@@ -12,7 +12,9 @@ use hone_apps::dial::Dialer;
 use hone_apps::ingest;
 use hone_apps::input::{self, Input};
 use hone_apps::placement::Placement;
-use hone_apps::sender::{self, AsItComes, GOP_S, Lesson, Pace, Plan, Rate, RealTime};
+use hone_apps::sender::{
+    self, AsItComes, Beside, ByLooks, GOP_S, Lesson, Pace, Plan, Rate, RealTime, Rescale,
+};
 use hone_apps::server::UPDATE_FORMAT;
 use hone_apps::settings::Sender as Settings;
 use hone_apps::sound;
@@ -50,7 +52,8 @@ struct Cli {
     #[arg(long, value_name = "rtsp://HOST/PATH", conflicts_with_all = ["fps", "mask", "lr_height", "uplink_kbps", "video_kbps", "no_patches", "keyframe_interval", "train_at"])]
     sub_stream: Option<Address>,
     /// Shown size over streamed size: 1 to 4, or `auto`: what pays at this rate, tried on some seconds of a file, or on the
-    /// first of a camera, which is sent from its second one on. For --sub-stream, `auto` is 2.
+    /// first of a camera, which is sent from its second one on; and again while it is sent, so that it may change. For --sub-stream,
+    /// `auto` is 2.
     #[arg(long, default_value_t = Scale::Auto)]
     scale: Scale,
     /// Rows of the stream, even; the source's rows over the scale if left out.
@@ -147,6 +150,10 @@ fn main() -> ExitCode {
                 Some(Lesson::start(trainer.trainer(arch)?)?)
             }
         };
+        // A learner begins anew at another scale: at the sender that is not worth it. A given height stays.
+        let free = cli.scale == Scale::Auto && cli.lr_height.is_none() && lesson.is_none();
+        let rescale = free.then(|| Box::new(ByLooks::new(net)) as Box<dyn Rescale>);
+        let beside = Beside { lesson, rescale };
         let mut uplink = Uplink::new(client, Some(dialer), &cli.name, &catalog)?;
         let audio = audio.as_ref().map(|audio| audio.config.codec_string());
         tracing::info!(stream = cli.name, scale = plan.scale, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, audio, audio_kbps, "sending");
@@ -155,7 +162,7 @@ fn main() -> ExitCode {
                 true => Box::new(AsItComes(stop)),
                 false => Box::new(RealTime::new(stop)),
             };
-            let sent = sender::run_with(&mut uplink, source.as_mut(), &plan, pace.as_mut(), lesson);
+            let sent = sender::run_with(&mut uplink, source.as_mut(), &plan, pace.as_mut(), beside);
             (uplink, sent)
         })
         .await?;

@@ -98,6 +98,8 @@ pub struct Stream {
     /// Whether the camera knows patches to be asked for, and what the server said last.
     asked: bool,
     asks: bool,
+    /// A rate of patches was given.
+    always_asks: bool,
     camera: Camera,
     video_kbps: f64,
     credit_bytes: f64,
@@ -157,6 +159,7 @@ impl Stream {
             follows_rate,
             asked: settings.train_at == Placement::Server,
             asks: true,
+            always_asks: settings.patch_kbps.is_some(),
             video_kbps,
             credit_bytes: PATCH_START_S * plan.patch_kbps * 125.0,
             last_pts_us: None,
@@ -294,7 +297,8 @@ impl Stream {
             Due::Sent(Message::Video(packet)) => {
                 if self.placement == Placement::Server {
                     self.learner.video(&packet.data, packet.pts_us)?;
-                    let asks = self.learner.asks_for_patches();
+                    // A rate that was given is kept to.
+                    let asks = self.always_asks || self.learner.asks_for_patches();
                     if asks != self.asks {
                         self.asks = asks;
                         self.at(at_us + self.uplink_us, Due::Ask(asks));

@@ -124,6 +124,11 @@ impl Budget {
         Some((kbps.round() as u32).max(1))
     }
 
+    /// What the encoder aims at, kbit/s.
+    pub(crate) fn video_kbps(&self) -> f64 {
+        self.video_kbps
+    }
+
     /// Books a frame of video.
     pub(crate) fn video(&mut self, pts_us: i64, bytes: u64) {
         self.pacer.spend_on_video(bytes);

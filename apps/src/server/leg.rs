@@ -18,6 +18,8 @@ const LAST_BESIDE: Duration = Duration::from_secs(1);
 
 /// What a sender sends.
 pub enum Input {
+    /// Another catalog, which holds from its media time on.
+    Catalog(Message),
     /// An access unit.
     Video(Message),
     /// A packet of audio.
@@ -31,18 +33,23 @@ pub enum Input {
 impl Input {
     /// Payload, bytes.
     pub(super) fn bytes(&self) -> i64 {
-        let (Self::Video(message) | Self::Audio(message) | Self::Patch(message) | Self::Model(message)) =
-            self;
+        let (Self::Catalog(message)
+        | Self::Video(message)
+        | Self::Audio(message)
+        | Self::Patch(message)
+        | Self::Model(message)) = self;
         i64::try_from(message.payload.len()).unwrap_or(i64::MAX)
     }
 }
 
-/// One stream, over one connection of its sender after the other. It is the same stream as long as its catalog is the
+/// One stream, over one connection of its sender after the other. It is the same stream as long as its newest catalog is the
 /// same: that has the time of the sender's start in it.
 pub struct Leg {
     subscription: Subscription,
-    /// As it came.
+    /// As it came, the newest.
     pub catalog: Bytes,
+    /// Media time from which it holds.
+    pub from_us: i64,
     has: Has,
     /// None while nobody wants the stream: then the sender codes nothing.
     tracks: Option<Tracks>,
@@ -59,6 +66,8 @@ struct Has {
 }
 
 struct Tracks {
+    /// As long as there may be another.
+    catalog: Option<TrackReader>,
     video: TrackReader,
     /// As long as there is any that can be taken.
     audio: Option<TrackReader>,
@@ -77,6 +86,7 @@ impl Tracks {
             false => Ok(None),
         };
         Ok(Self {
+            catalog: open(Track::Catalog, true).await?,
             video: subscription.track(Track::Video, Delivery::All).await?,
             audio: open(Track::Audio, has.audio).await?,
             patches: open(Track::Patches, !has.model).await?,
@@ -93,11 +103,12 @@ impl Leg {
     /// What the connection says.
     pub async fn open(subscription: Subscription) -> Result<Self> {
         let mut catalog = subscription.track(Track::Catalog, Delivery::All).await?;
-        let catalog = catalog.next().await?.context("it ended without a catalog")?.payload;
+        let first = catalog.next().await?.context("it ended without a catalog")?;
+        let (catalog, from_us) = (first.payload, first.pts_us);
         let parsed = Catalog::parse(&catalog)?;
         let has = Has { audio: parsed.audio_rendition().is_some(), model: learned_at_sender(&parsed) };
         let tracks = Some(Tracks::open(&subscription, has).await?);
-        Ok(Self { subscription, catalog, has, tracks, last_us: None })
+        Ok(Self { subscription, catalog, from_us, has, tracks, last_us: None })
     }
 
     /// Hands all messages to `to` until the stream ends or nobody takes them any more; none while it is not `wanted`.
@@ -122,8 +133,10 @@ impl Leg {
             match error {
                 Error::Lagged { .. } => {
                     tracing::warn!(stream, %error, "frames of the sender are lost");
-                    // From the newest keyframe on.
-                    *self = Self::open(self.subscription.clone()).await?;
+                    // From the newest keyframe on; another catalog is handed on like any.
+                    let Self { catalog, from_us, .. } = self;
+                    let (catalog, from_us) = (std::mem::take(catalog), *from_us);
+                    *self = Self { catalog, from_us, ..Self::open(self.subscription.clone()).await? };
                     continue;
                 }
                 // It is there, and would send the same again.
@@ -199,6 +212,12 @@ impl Leg {
                     tracks.hand_on_last(to).await;
                     return Ok(());
                 };
+                if let Input::Catalog(message) = &input {
+                    if message.payload == self.catalog {
+                        continue;
+                    }
+                    (self.catalog, self.from_us) = (message.payload.clone(), message.pts_us);
+                }
                 if let Input::Video(message) = &input {
                     stale &= !(message.index == 0 && self.last_us.is_none_or(|last| message.pts_us > last));
                     if stale {
@@ -229,8 +248,9 @@ impl Tracks {
     async fn next(&mut self, subscription: &Subscription) -> Result<Option<Input>, Error> {
         loop {
             let (track, message, input): (_, _, fn(Message) -> Input) = tokio::select! {
-                // Video first: everything else may wait, audio for as long as a message takes.
+                // What pictures are, then they: everything else may wait, audio for as long as a message takes.
                 biased;
+                message = next(&mut self.catalog) => (Track::Catalog, message, Input::Catalog),
                 message = self.video.next() => return Ok(message?.map(Input::Video)),
                 message = next(&mut self.audio) => (Track::Audio, message, Input::Audio),
                 message = next(&mut self.model) => (Track::Model, message, Input::Model),
@@ -252,6 +272,7 @@ impl Tracks {
                 }
             };
             match track {
+                Track::Catalog => self.catalog = reader,
                 Track::Audio => self.audio = reader,
                 Track::Model => self.model = reader,
                 _ => self.patches = reader,

@@ -9,10 +9,10 @@ use hone_trainer::{Event, Publication, Trainer};
 use hone_transport::seldom::Seldom;
 use tokio::sync::{mpsc as channel, watch as latest};
 
-use super::Watch;
 use super::leg::Input;
 use super::metrics::{Shown, Stream};
 use super::models::Models;
+use super::{Options, Sizes, Watch};
 use crate::learner::{self, Learner};
 use crate::turns::Turns;
 
@@ -24,6 +24,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// Which stream a learner learns, and who wants to know.
 pub(super) struct Lesson {
     pub(super) name: String,
+    pub(super) trainer: Options,
     pub(super) shown: Shown,
     pub(super) models: Option<Models>,
     pub(super) watch: Arc<dyn Watch>,
@@ -31,9 +32,24 @@ pub(super) struct Lesson {
     pub(super) wanted: latest::Receiver<bool>,
     /// Whether patches are worth their bits.
     pub(super) patches_asked: latest::Sender<bool>,
+    /// What its pictures are, or will be.
+    pub(super) resized: latest::Receiver<Sizes>,
 }
 
 impl Lesson {
+    /// Who learns pictures of these sizes; it goes on from what was saved of such.
+    ///
+    /// # Errors
+    /// If there is no such network, or the codec cannot be opened.
+    pub(super) fn learner(&self, sizes: &Sizes) -> Result<Learner> {
+        let mut learner = Learner::with_limits(self.trainer.trainer(sizes.arch)?, sizes.decoder)?;
+        if let Some(saved) = self.models.as_ref().and_then(|models| models.load(&self.name, sizes.arch)) {
+            tracing::info!(stream = self.name, version = saved.version(), "goes on from its saved model");
+            learner.trainer.resume(&saved)?;
+        }
+        Ok(learner)
+    }
+
     /// Decodes, trains and publishes until the stream ends.
     ///
     /// # Errors
@@ -50,6 +66,9 @@ impl Lesson {
         let mut saver = Saver { lesson: self, unsaved_db: None, saved: Instant::now() };
         let place = turns.join();
         let mut idle = true;
+        // Media time from which its sizes hold, and the newest ones.
+        let mut from_us = self.resized.borrow().from_us;
+        let mut resized = self.resized.clone();
         let mut complaints = Complaints::new(stream, figures);
         loop {
             // Everything that has come, then one step; with nothing to do, wait for a message.
@@ -64,6 +83,16 @@ impl Lesson {
                 }
                 match input {
                     Ok(Input::Video(message)) => {
+                        let due = |sizes: &Sizes| sizes.from_us > from_us && message.pts_us >= sizes.from_us;
+                        if due(&resized.borrow_and_update()) {
+                            let sizes = resized.borrow().clone();
+                            saver.save(&learner.trainer);
+                            learner = self.learner(&sizes)?;
+                            from_us = sizes.from_us;
+                        }
+                        if message.pts_us < from_us {
+                            continue;
+                        }
                         let looked_at = match begins_a_unit(&message.payload) {
                             true => learner.video(&message.payload, message.pts_us),
                             false => Err(decode::Error::Codec("it is no H.264 in Annex B".into())),
@@ -84,7 +113,7 @@ impl Lesson {
                         }
                     }
                     // Nothing is learned from them: the relay keeps them to itself.
-                    Ok(Input::Audio(_) | Input::Model(_)) => {}
+                    Ok(Input::Catalog(_) | Input::Audio(_) | Input::Model(_)) => {}
                     Err(true) => {
                         saver.save(&learner.trainer);
                         return Ok(());

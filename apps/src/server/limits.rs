@@ -40,6 +40,10 @@ impl Default for Limits {
 
 /// What may come at once, in seconds of the rate: as much as a sender keeps over an outage.
 const BURST_S: u32 = 10;
+/// A stream may change its size every so many seconds in the mean,
+const RESIZE_S: f64 = 10.0;
+/// and so often at once.
+const RESIZES_MAX: f64 = 3.0;
 
 /// Side of a macroblock: coded sizes are whole ones.
 const MACROBLOCK: u64 = 16;
@@ -74,6 +78,11 @@ impl Limits {
         Rate::new(self.updates_per_second_max, now)
     }
 
+    /// Counts changes of size from now on: each costs a network.
+    pub fn resizes(now: Instant) -> Rate {
+        Rate { per_second: 1.0 / RESIZE_S, most: RESIZES_MAX, tokens: RESIZES_MAX, then: now }
+    }
+
     /// Counts patches from now on.
     pub fn patches(&self, now: Instant) -> Rate {
         Rate::new(self.patches_per_second_max, now)
@@ -84,6 +93,7 @@ impl Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     per_second: f64,
+    most: f64,
     tokens: f64,
     then: Instant,
 }
@@ -91,14 +101,15 @@ pub struct Rate {
 impl Rate {
     fn new(per_second: u32, now: Instant) -> Self {
         let per_second = f64::from(per_second);
-        Self { per_second, tokens: per_second * f64::from(BURST_S), then: now }
+        let most = per_second * f64::from(BURST_S);
+        Self { per_second, most, tokens: most, then: now }
     }
 
     /// Whether one more keeps within the rate.
     pub fn take(&mut self, now: Instant) -> bool {
         let earned = now.saturating_duration_since(self.then).as_secs_f64() * self.per_second;
         self.then = now;
-        self.tokens = (self.tokens + earned).min(self.per_second * f64::from(BURST_S));
+        self.tokens = (self.tokens + earned).min(self.most);
         let within = self.tokens >= 1.0;
         if within {
             self.tokens -= 1.0;

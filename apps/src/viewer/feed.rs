@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use hone_transport::catalog::Catalog;
-use hone_transport::{Client, Delivery, Error, Subscription, Track, TrackReader};
+use hone_transport::{Client, Delivery, Error, Message, Subscription, Track, TrackReader};
 use tokio::sync::mpsc::{self, Sender};
 
 use super::{Input, Link, Monitor, Options, Received, Sink, Stream, show};
@@ -29,7 +29,7 @@ pub struct Feed {
     client: Client,
     name: String,
     delivery: Delivery,
-    /// Names this life of the stream: after a broken connection it may be the same, or another.
+    /// Names this life of the stream, by its newest catalog: after a broken connection it may be the same, or another.
     life: (u64, Bytes),
     stream: Stream,
     tracks: Tracks,
@@ -37,6 +37,8 @@ pub struct Feed {
 
 /// The tracks of one connection.
 struct Tracks {
+    /// As long as there may be another.
+    catalog: Option<TrackReader>,
     video: TrackReader,
     /// As long as there is any that can be taken.
     audio: Option<TrackReader>,
@@ -60,8 +62,8 @@ impl Feed {
             if options.every_frame { Delivery::All } else { Delivery::Latest { max_age: LATE_MAX } };
         let begun = async {
             let subscription = client.subscribe(name).await?;
-            let catalog = catalog(&subscription).await?;
-            let stream = stream_of(&Catalog::parse(&catalog)?)?;
+            let first = catalog(&subscription).await?;
+            let (stream, catalog) = (stream_of(&first)?, first.payload);
             let tracks = Tracks::open(&subscription, delivery, &stream).await?;
             Ok::<_, anyhow::Error>(((subscription.instance(), catalog), stream, tracks))
         };
@@ -116,7 +118,7 @@ impl Feed {
         stop: &AtomicBool,
     ) -> Result<End> {
         loop {
-            let error = match self.tracks.read(to_screen, stop).await {
+            let error = match self.tracks.read(to_screen, &mut self.life.1, stop).await {
                 Ok(()) => return Ok(End::Ended),
                 Err(error) => error,
             };
@@ -143,7 +145,7 @@ impl Feed {
             let tried = async {
                 let subscription = self.client.subscribe(&self.name).await?;
                 let catalog = catalog(&subscription).await?;
-                let same = (subscription.instance(), catalog) == self.life;
+                let same = (subscription.instance(), catalog.payload) == self.life;
                 Ok::<_, anyhow::Error>((
                     same,
                     Tracks::open(&subscription, self.delivery, &self.stream).await?,
@@ -172,18 +174,20 @@ pub enum End {
     Another,
 }
 
-async fn catalog(subscription: &Subscription) -> Result<Bytes> {
+async fn catalog(subscription: &Subscription) -> Result<Message> {
     let mut catalog = subscription.track(Track::Catalog, Delivery::All).await?;
-    Ok(catalog.next().await?.context("the stream ended without a catalog")?.payload)
+    catalog.next().await?.context("the stream ended without a catalog")
 }
 
-fn stream_of(catalog: &Catalog) -> Result<Stream> {
+fn stream_of(message: &Message) -> Result<Stream> {
+    let catalog = &Catalog::parse(&message.payload)?;
     let (rendition, hone) =
         catalog.rendition().zip(catalog.hone.as_ref()).context("no video of ours in its catalog")?;
     if hone.update_format != UPDATE_FORMAT {
         bail!("the server's model updates are `{}`, this viewer reads `{UPDATE_FORMAT}`", hone.update_format);
     }
     Ok(Stream {
+        from_us: message.pts_us,
         arch: hone.arch.parse()?,
         lr: (rendition.coded_width, rendition.coded_height),
         fps: rendition.framerate.unwrap_or(30.0),
@@ -194,6 +198,7 @@ fn stream_of(catalog: &Catalog) -> Result<Stream> {
 
 impl Tracks {
     async fn open(subscription: &Subscription, delivery: Delivery, stream: &Stream) -> Result<Self, Error> {
+        let catalog = Some(subscription.track(Track::Catalog, Delivery::All).await?);
         let video = subscription.track(Track::Video, delivery).await?;
         let audio = match &stream.audio {
             Some(_) => Some(subscription.track(Track::Audio, delivery).await?),
@@ -201,15 +206,34 @@ impl Tracks {
         };
         // Old versions are of no use: a group opens with a snapshot of everything before it.
         let model = subscription.track(Track::Model, Delivery::Latest { max_age: Duration::ZERO }).await?;
-        Ok(Self { video, audio, model })
+        Ok(Self { catalog, video, audio, model })
     }
 
-    /// Moves messages from the network to the screen's thread until the video ends.
-    async fn read(&mut self, to_screen: &Sender<Input>, stop: &AtomicBool) -> Result<(), Error> {
+    /// Moves messages from the network to the screen's thread until the video ends. `newest` is the newest catalog.
+    async fn read(
+        &mut self,
+        to_screen: &Sender<Input>,
+        newest: &mut Bytes,
+        stop: &AtomicBool,
+    ) -> Result<(), Error> {
         let mut model_open = true;
         loop {
             let input = tokio::select! {
                 biased;
+                message = next(&mut self.catalog) => match message? {
+                    Some(message) if message.payload == *newest => continue,
+                    Some(message) => match stream_of(&message) {
+                        Ok(stream) => {
+                            *newest = message.payload;
+                            Input::Stream(Box::new(stream))
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "a change of the stream is not understood");
+                            continue
+                        }
+                    },
+                    None => { self.catalog = None; continue }
+                },
                 message = self.model.next(), if model_open => match message? {
                     Some(message) => Input::Model(message),
                     None => { model_open = false; continue }

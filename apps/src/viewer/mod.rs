@@ -49,9 +49,11 @@ pub struct Options {
     pub fall_back: bool,
 }
 
-/// What is known of a stream before its first frame.
+/// What is known of a stream before its first frame. Network and size may change while it runs, to show the same.
 #[derive(Clone, Debug)]
 pub struct Stream {
+    /// Media time from which it is so.
+    pub from_us: i64,
     /// The network.
     pub arch: Arch,
     /// Columns and rows of the stream.
@@ -207,6 +209,8 @@ pub struct Received {
 
 /// What the screen's thread takes in.
 enum Input {
+    /// What the stream will be.
+    Stream(Box<Stream>),
     /// An access unit, and when it arrived.
     Video(Message, Instant),
     /// A packet of audio, and when it arrived.

@@ -159,6 +159,11 @@ impl Monitor {
         });
     }
 
+    /// The stream goes on at another scale: there are no weights for that yet.
+    pub fn changed(&self) {
+        self.tell(|inner| (inner.stats.version, inner.stats.gain_db, inner.facts.gain_db) = (0, None, None));
+    }
+
     /// The passes of a frame.
     pub fn passes(&self, passes: &[PassTime]) {
         let pass = |pass: &PassTime| Pass { name: pass.name.clone(), ms: pass.ms };

@@ -1,5 +1,6 @@
 //! The screen's thread: decodes what comes, waits for each frame's time, upscales it, hands it on.
 
+mod change;
 mod device;
 mod intake;
 
@@ -13,9 +14,10 @@ use hone_runtime::{Budget, Mode, Preference, Rung};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
+use self::change::Coming;
 use self::device::{Opening, open};
 use super::{Input, Monitor, Options, Playout, Received, Shown, ShownFrame, Sink, Stream, Wants, latency};
-use crate::screen::Screen;
+use crate::screen::{Screen, Target};
 use crate::sender::STOP_POLL;
 
 /// While messages wait they come first, so that a viewer that is behind finds the newest frame; but a picture is
@@ -52,8 +54,10 @@ pub(super) fn run<S: Sink>(
         begun,
         inbox,
         open: true,
+        target: options.target.clone(),
         options,
-        stream,
+        stream: stream.clone(),
+        coming: None,
         sink,
         monitor,
         stop,
@@ -91,7 +95,11 @@ struct Show<'a, S> {
     /// Whether more may come.
     open: bool,
     options: Options,
-    stream: &'a Stream,
+    stream: Stream,
+    /// What the stream will be.
+    coming: Option<Coming>,
+    /// The device that was chosen last.
+    target: Target,
     sink: &'a mut S,
     monitor: &'a Monitor,
     stop: &'a AtomicBool,
@@ -131,6 +139,7 @@ impl<S: Sink> Show<'_, S> {
         let runtime = tokio::runtime::Handle::current();
         while !self.stopped() {
             match self.next(&runtime) {
+                Next::Take(Input::Stream(stream)) => self.announced(*stream),
                 Next::Take(Input::Model(message)) => self.update(&message),
                 Next::Take(Input::Audio(message, arrived)) => self.audio(message, arrived)?,
                 Next::Take(Input::Video(message, arrived)) => self.video(message, arrived)?,
@@ -233,9 +242,16 @@ impl<S: Sink> Show<'_, S> {
             }
         }
         let Some(frame) = self.waiting.pop_front() else { return Ok(()) };
-        if let Some(target) = self.sink.target() {
-            (self.opening, self.chosen) = (Some(open(self.stream, target)), true);
+        if frame.pts_us < self.stream.from_us {
+            // It is of pictures that were announced to end before this viewer came.
+            self.monitor.passed_over(1);
+            return Ok(());
         }
+        if let Some(target) = self.sink.target() {
+            (self.opening, self.chosen) = (Some(open(&self.stream, target.clone())), true);
+            self.target = target;
+        }
+        self.change(frame.pts_us)?;
         self.adopt()?;
         let wants = self.sink.wants();
         if wants == Wants::Nothing {

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use hone_apps::dial::Dialer;
 use hone_apps::screen::Screen;
-use hone_apps::sender::{self, Lesson, Plan, Rate, Sent};
+use hone_apps::sender::{self, Beside, Lesson, Plan, Rate, Rescale, Sent};
 use hone_apps::server::limits::Limits;
 use hone_apps::server::{self, Options, Setup, UPDATE_FORMAT, Unwatched};
 use hone_apps::uplink::Uplink;
 use hone_apps::viewer::{self, Monitor, Received, Session, Shown, Sink, Stream, Until};
 use hone_media::source::{Looped, Mp4Source, Pattern, Source};
+use hone_model::Arch;
 use hone_runtime::Preference;
 use hone_transport::config::{Certificate, Trust};
 use hone_transport::link::{self, Link};
@@ -29,6 +30,8 @@ pub struct Seen {
     pub starts: u32,
     /// When each frame was shown, its media time, and the version of the weights held.
     pub frames: Vec<(Instant, i64, u64)>,
+    /// Media time from which a network was in use, it, and the size that was shown.
+    pub networks: Vec<(i64, Arch, (u32, u32))>,
 }
 
 impl Seen {
@@ -59,8 +62,12 @@ impl Sink for Watch {
     }
 
     fn shown(&mut self, shown: &Shown, screen: &mut Screen) -> anyhow::Result<()> {
-        let version = screen.held().version();
-        self.0.lock().unwrap().frames.push((Instant::now(), shown.frame.pts_us, version));
+        let (version, arch, pts_us) = (screen.held().version(), screen.held().arch(), shown.frame.pts_us);
+        let mut seen = self.0.lock().unwrap();
+        seen.frames.push((Instant::now(), pts_us, version));
+        if seen.networks.last().is_none_or(|(_, last, size)| (*last, *size) != (arch, shown.size)) {
+            seen.networks.push((pts_us, arch, shown.size));
+        }
         Ok(())
     }
 }
@@ -89,6 +96,8 @@ pub struct Setting {
     pub auto: bool,
     /// Whether every frame is shown that arrives, however late.
     pub every_frame: bool,
+    /// When the sender changes its scale.
+    pub rescale: Option<Box<dyn Rescale>>,
 }
 
 impl Default for Setting {
@@ -105,6 +114,7 @@ impl Default for Setting {
             early_verdicts: false,
             auto: false,
             every_frame: false,
+            rescale: None,
         }
     }
 }
@@ -124,12 +134,23 @@ impl sender::Pace for Pace {
     }
 }
 
+fn view(
+    session: Session,
+    seen: &Arc<Mutex<Seen>>,
+    monitor: &Arc<Monitor>,
+    stop: &Arc<AtomicBool>,
+) -> JoinHandle<anyhow::Result<Received>> {
+    let (monitor, stop, sink) = (monitor.clone(), stop.clone(), Watch(seen.clone()));
+    tokio::spawn(async move { session.run(Until::Ended, sink, &monitor, &stop).await.0 })
+}
+
 /// All of it, running.
 pub struct Rig {
     pub up: Link,
     pub down: Link,
     pub seen: Arc<Mutex<Seen>>,
     pub monitor: Arc<Monitor>,
+    session: Session,
     stop_sending: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     sending: JoinHandle<anyhow::Result<Sent>>,
@@ -151,7 +172,7 @@ impl Rig {
 
     pub async fn set_up(setting: Setting) -> Self {
         let Setting { hr, clip, fps, kbps, link, limits, times, .. } = setting;
-        let Setting { learn_at_sender, early_verdicts, auto, every_frame, .. } = setting;
+        let Setting { learn_at_sender, early_verdicts, auto, every_frame, rescale, .. } = setting;
         let mut endpoint = EndpointConfig {
             bind: ([127, 0, 0, 1], 0).into(),
             certificate: Certificate::Dev,
@@ -208,7 +229,8 @@ impl Rig {
                 }
                 let mut uplink = Uplink::new(first, Some(dialer), "cam", &catalog)?;
                 let mut pace = Pace { times, start: None, stop };
-                let sent = sender::run_with(&mut uplink, source.as_mut(), &plan, &mut pace, lesson);
+                let beside = Beside { lesson, rescale };
+                let sent = sender::run_with(&mut uplink, source.as_mut(), &plan, &mut pace, beside);
                 tokio::runtime::Handle::current().block_on(uplink.close());
                 sent
             }
@@ -224,11 +246,15 @@ impl Rig {
             ..viewer::Options::default()
         };
         let session = Session { dialer, name: "cam".into(), options };
-        let viewing = tokio::spawn({
-            let (monitor, stop, sink) = (monitor.clone(), stop.clone(), Watch(seen.clone()));
-            async move { session.run(Until::Ended, sink, &monitor, &stop).await.0 }
-        });
-        Self { up, down, seen, monitor, stop_sending, stop, sending, serving, viewing }
+        let viewing = view(session.clone(), &seen, &monitor, &stop);
+        Self { up, down, seen, monitor, session, stop_sending, stop, sending, serving, viewing }
+    }
+
+    /// One more viewer, who comes now. What it sees, and how it ends.
+    pub fn join(&self) -> (Arc<Mutex<Seen>>, JoinHandle<anyhow::Result<Received>>) {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let viewing = view(self.session.clone(), &seen, &Arc::new(Monitor::default()), &self.stop);
+        (seen, viewing)
     }
 
     /// Waits until `done` holds of what was seen.

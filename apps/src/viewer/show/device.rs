@@ -45,7 +45,8 @@ impl<S: Sink> Show<'_, S> {
             Err(error) if self.options.fall_back => {
                 tracing::warn!(%error, "the device failed, going on with the CPU");
                 self.monitor.notify(format!("{error}: the CPU goes on"));
-                self.screen.adopt(Target::from(Preference::Cpu).upscaler(self.stream.arch)?)?;
+                self.target = Preference::Cpu.into();
+                self.screen.adopt(self.target.upscaler(self.stream.arch)?)?;
                 self.screen.upscale(frame, mode, &mut self.rgba)?;
                 None
             }
@@ -54,7 +55,7 @@ impl<S: Sink> Show<'_, S> {
         if self.screen.backend() != backend {
             // Another device has no frame to reuse, and a speed of its own.
             mode = if mode == Mode::Reuse { Mode::Network } else { mode };
-            self.budget = budget(self.stream);
+            self.budget = budget(&self.stream);
             self.monitor.backend(self.screen.backend(), self.screen.variant());
         }
         if self.options.time_passes && self.last_passes.elapsed() > PASSES_EVERY {
@@ -85,7 +86,7 @@ impl<S: Sink> Show<'_, S> {
                 self.monitor.notify(error.to_string());
             }
             Err(error) => return Err(error.into()),
-            Ok(()) => self.budget = budget(self.stream),
+            Ok(()) => self.budget = budget(&self.stream),
         }
         self.monitor.backend(self.screen.backend(), self.screen.variant());
         Ok(())

@@ -7,6 +7,7 @@ use hone_media::audio;
 use hone_media::decode::Holds;
 use hone_media::encode::Packet;
 use hone_media::frame::Frame;
+use hone_model::update;
 use hone_transport::Message;
 
 use super::Show;
@@ -17,6 +18,9 @@ const FRAMES_WAITING_MAX: usize = 32;
 
 impl<S: Sink> Show<'_, S> {
     pub(super) fn update(&mut self, message: &Message) {
+        if update::header(&message.payload).is_ok_and(|header| self.keep_update(header.arch_id, message)) {
+            return;
+        }
         let bytes = message.payload.len();
         self.received.model_bytes += bytes as u64;
         match self.screen.update(&message.payload) {

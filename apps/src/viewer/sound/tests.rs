@@ -14,6 +14,7 @@ const SHOWN_US: i64 = 100_000;
 
 fn stream(audio: audio::Config) -> Stream {
     Stream {
+        from_us: 0,
         arch: "live-1x8-x2".parse().unwrap(),
         lr: (64, 48),
         fps: 25.0,
