@@ -21,9 +21,10 @@ const FRAMES_IN_FLIGHT_MAX: usize = 16;
 const ERROR_MIN: f64 = 0.5;
 /// JPEG quality of a patch, 4:4:4, where the stream is coarse.
 pub const PATCH_QUALITY: u8 = 85;
-/// A patch's own coding error may come to this share of the squared error that it is to correct. Where the stream is good,
-/// quality 85 is worse than it, and a network would learn, and be judged, by JPEG's errors.
-const CODING_ERROR_SHARE: f64 = 0.3;
+/// A patch's own coding error may come to this share of the squared error of what viewers see without a network. Where the
+/// stream is good, quality 85 is worse than it. A network would learn JPEG's errors, above all that fine noise is not there,
+/// and be judged by them.
+const CODING_ERROR_SHARE: f64 = 0.1;
 /// Qualities that are tried where the usual one is too coarse.
 const FINER_QUALITIES: [u8; 4] = [90, 94, 97, 99];
 
@@ -139,7 +140,7 @@ impl Camera {
     pub fn pair(&mut self, purpose: Purpose) -> Option<Pair> {
         let (source, decoded) = self.newest.as_ref()?;
         let s = self.config.scale;
-        let (place, _) = choose(source, decoded, purpose, s, &mut self.rng)?;
+        let place = choose(source, decoded, purpose, s, &mut self.rng)?;
         Some(patch::pair(decoded, place, purpose, patch::hr_rgb8(source, place, s)))
     }
 }
@@ -153,9 +154,9 @@ pub(crate) fn cut(
     quality: u8,
     rng: &mut Rng,
 ) -> Result<Option<(i64, Vec<u8>)>, PatchError> {
-    let Some((place, error)) = choose(source, decoded, purpose, s, rng) else { return Ok(None) };
+    let Some(place) = choose(source, decoded, purpose, s, rng) else { return Ok(None) };
     let hr = patch::hr_rgb8(source, place, s);
-    let bearable = CODING_ERROR_SHARE * error;
+    let bearable = CODING_ERROR_SHARE * luma_error(&patch::base_rgb8(decoded, place, s), &hr);
     let mut message = patch::encode(place, purpose, &hr, s, quality)?;
     for finer in FINER_QUALITIES.into_iter().filter(|finer| *finer > quality) {
         if luma_error(&patch::hr(&message, place, s)?, &hr) <= bearable {
@@ -166,14 +167,8 @@ pub(crate) fn cut(
     Ok(Some((source.pts_us, message)))
 }
 
-/// Where to cut, and the squared luma error a pixel there; None as for [`Camera::patch`].
-fn choose(
-    source: &Frame,
-    decoded: &Frame,
-    purpose: Purpose,
-    s: usize,
-    rng: &mut Rng,
-) -> Option<(Place, f64)> {
+/// Where to cut; None as for [`Camera::patch`].
+fn choose(source: &Frame, decoded: &Frame, purpose: Purpose, s: usize, rng: &mut Rng) -> Option<Place> {
     // The LR grid covers the source only where it is a whole number of LR pixels.
     let width = decoded.image.width().min(source.image.width() / s as u32);
     let height = decoded.image.height().min(source.image.height() / s as u32);
@@ -193,9 +188,7 @@ fn choose(
             worst = Some((error, place));
         }
     }
-    worst
-        .filter(|(error, _)| purpose == Purpose::Judge || *error >= ERROR_MIN)
-        .map(|(error, place)| (place, error))
+    worst.filter(|(error, _)| purpose == Purpose::Judge || *error >= ERROR_MIN).map(|(_, place)| place)
 }
 
 /// Mean squared luma error between two pictures of 8-bit RGB.

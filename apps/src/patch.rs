@@ -167,6 +167,12 @@ pub fn lr_rgb(frame: &Frame, place: Place) -> Vec<f32> {
     cut(frame, place.parts().map(usize::from), hone_cpu::yuv_rgb)
 }
 
+/// What viewers see at `place` without a network: (s·h, s·w, 3) 8-bit RGB.
+pub fn base_rgb8(frame: &Frame, place: Place, scale: usize) -> Vec<u8> {
+    let base = hone_cpu::bicubic(&lr_rgb(frame, place), place.h.into(), place.w.into(), scale);
+    base.iter().map(|v| (v * 255.0).clamp(0.0, 255.0).round() as u8).collect()
+}
+
 /// What is learned from `hr` (s·h, s·w, 3) at `place` of a frame that viewers see as `decoded`.
 pub fn pair(decoded: &Frame, place: Place, purpose: Purpose, hr: Vec<u8>) -> Pair {
     Pair {
