@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hone_media::decode::{self, Decoder};
 use hone_media::encode::{self, Effort, Encoder};
 use hone_media::frame::Frame;
@@ -40,6 +40,9 @@ const SMALLER_DB: f64 = 0.05;
 
 /// A stream changes its scale only for so much, dB: what was learned at the old one is lost.
 const CHANGE_DB: f64 = 0.5;
+
+/// A trial that was allowed twice the bits and spent less than this power of two more did not need them.
+const DOUBLINGS_MIN: f64 = 0.3;
 
 /// Least bits a pixel of the shown picture and frame for scales 1, 2 and 3; below the last it is 4.
 const BITS_MIN: [f64; 3] = [0.018, 0.0065, 0.004];
@@ -139,17 +142,34 @@ impl Scale {
     }
 }
 
-/// The plan of the scale beside that of `plan` at which viewers would see more of these frames, if there is one that is
-/// better by [`CHANGE_DB`].
+/// What trials say of a stream as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Advice {
+    /// The plan of a scale beside its own at which viewers would see more, by [`CHANGE_DB`] at least.
+    pub better: Option<Plan>,
+    /// PSNR-Y that they would gain at its own if the video had twice the bits, dB.
+    pub twice_the_bits_db: Option<f64>,
+}
+
+/// Tries on these frames what else `plan` could be; other scales where the stream is `free` to change.
 ///
 /// # Errors
 /// What the codecs say.
-pub fn better(plan: &Plan, net: Net, frames: Vec<Frame>) -> Result<Option<Plan>> {
-    let scales = plan.scale.saturating_sub(1).max(1)..=(plan.scale + 1).min(4);
-    let plans: Vec<Plan> = scales.filter_map(|scale| plan.at_scale(scale)).collect();
-    let trials = try_out(&plans, net, Looks::at(frames))?;
-    let Some(now) = plans.iter().position(|other| other.scale == plan.scale) else { return Ok(None) };
-    Ok(best(&trials).filter(|best| trials[*best].worth_a_change(&trials[now])).map(|best| plans[best]))
+pub fn advise(plan: &Plan, free: bool, net: Net, frames: Vec<Frame>) -> Result<Advice> {
+    let scales = match free {
+        true => plan.scale.saturating_sub(1).max(1)..=(plan.scale + 1).min(4),
+        false => plan.scale..=plan.scale,
+    };
+    let twice = Plan { video_kbps: 2.0 * plan.video_kbps, ..*plan };
+    let mut plans: Vec<Plan> = scales
+        .filter_map(|scale| if scale == plan.scale { Some(*plan) } else { plan.at_scale(scale) })
+        .collect();
+    plans.push(twice);
+    let mut trials = try_out(&plans, net, Looks::at(frames))?;
+    let richer = trials.pop().unwrap_or_default();
+    let Some(now) = plans.iter().position(|other| other.scale == plan.scale) else { bail!("no such scale") };
+    let better = best(&trials).filter(|best| trials[*best].worth_a_change(&trials[now]));
+    Ok(Advice { better: better.map(|best| plans[best]), twice_the_bits_db: trials[now].to_twice(&richer) })
 }
 
 /// A trial of each plan.
@@ -256,6 +276,15 @@ impl Trial {
 
     fn can_be_coded(&self) -> bool {
         self.spent() <= OVERSPENT_MAX
+    }
+
+    /// What twice the bits gain, dB, if `richer` was allowed them. Where the picture is as good as it gets, they are not spent.
+    fn to_twice(&self, richer: &Self) -> Option<f64> {
+        let doublings = (2.0 * richer.spent() / self.spent()).log2();
+        let mean_db = |trial: &Self| trial.psnr_db / trial.measured as f64;
+        let gain_db = (mean_db(richer) - mean_db(self)).max(0.0);
+        let seen = self.measured > 0 && richer.measured > 0;
+        seen.then_some(if doublings > DOUBLINGS_MIN { gain_db / doublings } else { gain_db })
     }
 
     /// Whether a stream at `now` should change to this.
@@ -378,27 +407,41 @@ mod tests {
         assert!(trial(28.0, 1.0).worth_a_change(&trial(30.0, 1.5)), "what cannot be coded is no choice");
     }
 
+    /// Frames of the test pattern; with a `seed` under noise that no thin link carries.
+    fn frames(seed: usize) -> Vec<Frame> {
+        let mut source = Pattern::new(640, 360, 25.0, Box::new(|| 0)).unwrap();
+        let mut frames: Vec<Frame> = (0..13).map(|_| source.next_frame().unwrap().unwrap()).collect();
+        for (i, frame) in frames.iter_mut().enumerate().filter(|_| seed > 0) {
+            let mut image = (*frame.image).clone();
+            let mut rng = hone_model::rng::Rng::new((seed + i) as u64);
+            image.y_mut().iter_mut().for_each(|v| *v = v.wrapping_add(rng.below(90) as u8) / 2 + 40);
+            frame.image = std::sync::Arc::new(image);
+        }
+        frames
+    }
+
     #[test]
     fn a_stream_whose_rate_or_picture_is_another_is_better_at_another_scale() {
-        let frames = |seed: usize| -> Vec<Frame> {
-            let mut source = Pattern::new(640, 360, 25.0, Box::new(|| 0)).unwrap();
-            let mut frames: Vec<Frame> = (0..13).map(|_| source.next_frame().unwrap().unwrap()).collect();
-            // Noise that no thin link carries.
-            for (i, frame) in frames.iter_mut().enumerate().filter(|_| seed > 0) {
-                let mut image = (*frame.image).clone();
-                let mut rng = hone_model::rng::Rng::new((seed + i) as u64);
-                image.y_mut().iter_mut().for_each(|v| *v = v.wrapping_add(rng.below(90) as u8) / 2 + 40);
-                frame.image = std::sync::Arc::new(image);
-            }
-            frames
+        let scale = |plan: &Plan, seed| {
+            let advice = advise(plan, true, SERVERS_NET, frames(seed)).unwrap();
+            advice.better.map(|plan| plan.scale)
         };
-        let scale =
-            |plan: &Plan, seed| better(plan, SERVERS_NET, frames(seed)).unwrap().map(|plan| plan.scale);
         let (rich, thin) = (plan(3000.0)(1).unwrap(), plan(30.0)(4).unwrap());
         assert_eq!(scale(&rich, 0), None, "it is as it should be");
         assert_eq!(scale(&plan(3000.0)(2).unwrap(), 0), Some(1));
         assert_eq!(scale(&plan(300.0)(1).unwrap(), 7), Some(2));
         assert_eq!((thin.at_scale(2).unwrap().lr, thin.at_scale(2).unwrap().hr), ((320, 180), thin.hr));
         assert_eq!(thin.at_scale(3), None, "640 columns are no even number of columns, three times");
+    }
+
+    #[test]
+    fn bits_are_worth_more_where_they_are_few() {
+        let worth = |kbps, seed| {
+            let advice = advise(&plan(kbps)(1).unwrap(), false, SERVERS_NET, frames(seed)).unwrap();
+            assert_eq!(advice.better, None, "it is not free");
+            advice.twice_the_bits_db.unwrap()
+        };
+        let (thin, rich) = (worth(300.0, 0), worth(3000.0, 0));
+        assert!(thin > rich && (0.5..8.0).contains(&thin), "{thin} and {rich} dB");
     }
 }

@@ -1,7 +1,8 @@
 //! Whether more patches pay: what they teach, against what their bits would be worth as video. The idea of weighing the two
 //! at the margin is LiveNAS' (SIGCOMM 2020).
 
-/// PSNR-Y that viewers gain where the video gets twice the bits, dB; `docs/lab.md` has what clips say.
+/// PSNR-Y that viewers gain where the video gets twice the bits, dB, where the sender has not measured it; `docs/lab.md` has
+/// what clips say.
 const TWICE_THE_BITS_DB: f64 = 2.0;
 /// Media time over which both are measured, microseconds.
 const WINDOW_US: i64 = 10_000_000;
@@ -21,6 +22,8 @@ pub struct Demand {
     rest_until_us: Option<i64>,
     /// How long the next rest will be.
     rest_us: i64,
+    /// What the sender has measured that twice the bits would gain, dB.
+    twice_the_bits_db: Option<f64>,
 }
 
 #[derive(Debug, Default)]
@@ -44,9 +47,10 @@ impl Demand {
         self.window.video_bytes += bytes;
     }
 
-    /// Books a patch.
-    pub fn patch(&mut self, bytes: usize) {
+    /// Books a patch, and what came with it of the video's worth: what twice its bits would gain, dB.
+    pub fn patch(&mut self, bytes: usize, twice_the_bits_db: Option<f64>) {
         self.window.patch_bytes += bytes;
+        self.twice_the_bits_db = twice_the_bits_db.or(self.twice_the_bits_db);
     }
 
     /// Something else is shown: all is to be learned. `learned_db` is all that was, as for [`Demand::asks`].
@@ -77,7 +81,7 @@ impl Demand {
         }
         let Window { begun_us, video_bytes, patch_bytes, .. } = self.window;
         let share = patch_bytes as f64 / video_bytes.max(1) as f64;
-        let as_video_db = TWICE_THE_BITS_DB * (1.0 + share).log2();
+        let as_video_db = self.twice_the_bits_db.unwrap_or(TWICE_THE_BITS_DB) * (1.0 + share).log2();
         // Video is better as long as it gets the bits; what was learned lasts. For how long nobody knows: a scene that has
         // stood for a minute may well stand for another.
         let lasts = (now_us - self.scene_us) as f64 / (now_us - begun_us).max(1) as f64;
@@ -106,6 +110,16 @@ mod tests {
 
     /// Seconds at which patches are asked for, of 200, if a minute of them teaches `db_a_minute`, until `saturated_s`.
     fn asked(db_a_minute: f64, saturated_s: i64, new_scene_s: i64) -> Vec<i64> {
+        asked_beside(None, db_a_minute, saturated_s, new_scene_s)
+    }
+
+    /// The same beside video that was measured.
+    fn asked_beside(
+        twice_the_bits_db: Option<f64>,
+        db_a_minute: f64,
+        saturated_s: i64,
+        new_scene_s: i64,
+    ) -> Vec<i64> {
         let (mut demand, mut learned_db, mut asked) = (Demand::default(), 0.0, vec![]);
         for t_s in 0..200 {
             demand.video(t_s * 1_000_000, 70_000);
@@ -114,7 +128,7 @@ mod tests {
             }
             if demand.asks(learned_db) {
                 asked.push(t_s);
-                demand.patch(5_000);
+                demand.patch(5_000, twice_the_bits_db);
                 learned_db += if t_s < saturated_s { db_a_minute / 60.0 } else { 0.0 };
             }
         }
@@ -131,6 +145,14 @@ mod tests {
         assert_eq!(never[30..], tried.collect::<Vec<_>>());
         let saturated = asked(1.2, 60, -1);
         assert!(saturated.len() < 130 && saturated[..60] == (0..60).collect::<Vec<_>>(), "{saturated:?}");
+    }
+
+    #[test]
+    fn what_the_sender_has_measured_counts() {
+        let slowly = |twice_the_bits_db| asked_beside(twice_the_bits_db, 0.12, 200, -1).len();
+        assert!(slowly(None) < 200, "as video the bits are worth more");
+        assert_eq!(slowly(Some(0.125)), 200, "of a picture that is as good as it gets they are not");
+        assert!(slowly(Some(8.0)) < slowly(Some(1.0)));
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Learner {
         if frame.pts_us < pts_us {
             return Ok(self.wait(pts_us, message));
         }
-        self.demand.patch(message.len());
+        self.demand.patch(message.len(), patch::worth(&message));
         let (place, purpose) = patch::header(&message, frame.image.width(), frame.image.height())?;
         let hr = patch::hr(&message, place, self.scale)?;
         self.trainer.add(patch::pair(frame, place, purpose, hr))?;

@@ -6,7 +6,8 @@
 //!      2      2  x of the LR crop, even
 //!      4      2  rows of the LR crop, even
 //!      6      2  columns of the LR crop, even
-//!      8      1  purpose: 0 to learn from, 1 to judge by
+//!      8      1  lowest bit: 0 to learn from, 1 to judge by; the others: what twice the video's bits would gain, 1/8 dB,
+//!                0 where that was not measured
 //!      9      1  JPEG quality, 1 to 100
 //!     10      -  HR crop, s times as large: the entropy-coded scan of a 4:4:4 JPEG with standard tables
 //! ```
@@ -21,6 +22,10 @@ use hone_trainer::Pair;
 use crate::picture;
 
 const HEADER_BYTES: usize = 10;
+/// Offset of the purpose.
+const PURPOSE: usize = 8;
+/// Parts of a dB in which the video's gain is told.
+const PARTS: f64 = 8.0;
 /// Pixels around a crop that its chroma interpolation reads.
 const MARGIN: usize = 2;
 
@@ -127,10 +132,24 @@ pub fn header(bytes: &[u8], width: u32, height: u32) -> Result<(Place, Purpose),
     let place = Place { y: field(0), x: field(1), h: field(2), w: field(3) };
     let side_max = hone_trainer::SIDE_MAX as u16;
     if place.fits(width, height) && place.h <= side_max && place.w <= side_max {
-        Ok((place, if bytes[8] == 1 { Purpose::Judge } else { Purpose::Learn }))
+        Ok((place, if bytes[PURPOSE] & 1 == 1 { Purpose::Judge } else { Purpose::Learn }))
     } else {
         Err(PatchError::Place { place, width, height })
     }
+}
+
+/// Says in a message what viewers would gain, PSNR-Y, if the video had twice the bits: what the patch's bits are worth there.
+pub fn tell_worth(message: &mut [u8], twice_the_bits_db: f64) {
+    if let Some(byte) = message.get_mut(PURPOSE) {
+        let parts = (twice_the_bits_db * PARTS).round().clamp(1.0, 127.0) as u8;
+        *byte = *byte & 1 | parts << 1;
+    }
+}
+
+/// What [`tell_worth`] said, dB.
+pub fn worth(message: &[u8]) -> Option<f64> {
+    let parts = message.get(PURPOSE)? >> 1;
+    (parts > 0).then_some(f64::from(parts) / PARTS)
 }
 
 /// Decodes the HR crop of a message whose place was read: (s·h, s·w, 3) 8-bit RGB.

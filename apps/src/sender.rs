@@ -3,7 +3,7 @@
 mod budget;
 mod lesson;
 mod pace;
-mod rescale;
+mod scout;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -19,9 +19,9 @@ use self::budget::Budget;
 pub(crate) use self::budget::START_S as PATCH_START_S;
 pub use self::lesson::Lesson;
 pub use self::pace::{AsItComes, Pace, RealTime, STOP_POLL};
-pub use self::rescale::{Announced, ByLooks, Rescale};
+pub use self::scout::{Announced, ByLooks, Scout};
 use crate::camera::{self, Camera};
-use crate::patch::Purpose;
+use crate::patch::{self, Purpose};
 use crate::placement::PairClock;
 use crate::uplink::{Link, Uplink};
 
@@ -268,8 +268,8 @@ pub struct Sent {
 pub struct Beside {
     /// Learns what is sent.
     pub lesson: Option<Lesson>,
-    /// Says when another scale would be better; not for a sender that learns.
-    pub rescale: Option<Box<dyn Rescale>>,
+    /// Looks ahead; not for a sender that learns.
+    pub scout: Option<Box<dyn Scout>>,
 }
 
 /// Sends `source` over `uplink` until it ends or `pace` stops it. Blocks: call it on a thread of its own.
@@ -293,7 +293,7 @@ pub fn run_with(
     pace: &mut dyn Pace,
     beside: Beside,
 ) -> Result<Sent> {
-    let Beside { lesson, mut rescale } = beside;
+    let Beside { lesson, mut scout } = beside;
     let open = |plan: &Plan, kbps: f64| {
         Camera::new(camera::Config {
             scale: plan.scale as usize,
@@ -348,9 +348,9 @@ pub fn run_with(
         if let Some(next) = announced.take_if(|next| next.from_us <= frame.pts_us) {
             plan = next.plan;
             camera = open(&plan, budget.video_kbps())?;
-        } else if let (None, Some(rescale)) = (&announced, &mut rescale) {
+        } else if let (None, Some(scout)) = (&announced, &mut scout) {
             let now = Plan { video_kbps: budget.video_kbps(), ..plan };
-            announced = rescale.see(&frame, &now).map(|plan| Announced::after(&frame, plan));
+            announced = scout.see(&frame, &now).map(|plan| Announced::after(&frame, plan));
             if let Some(Announced { from_us, plan: Plan { scale, lr, .. } }) = announced {
                 tracing::info!(from = plan.scale, to = scale, ?lr, "the scale changes");
                 uplink.change_size(from_us, lr)?;
@@ -376,7 +376,7 @@ pub fn run_with(
         }
         uplink.video(packet)?;
         while camera.settled() && budget.allows_patch(start.elapsed()) {
-            let Some((pts_us, message)) =
+            let Some((pts_us, mut message)) =
                 camera.patch(if sent.patches.is_multiple_of(PATCHES_PER_LEARN) {
                     Purpose::Learn
                 } else {
@@ -385,6 +385,9 @@ pub fn run_with(
             else {
                 break;
             };
+            if let Some(worth_db) = scout.as_ref().and_then(|scout| scout.twice_the_bits_db()) {
+                patch::tell_worth(&mut message, worth_db);
+            }
             budget.patch(message.len() as u64);
             sent.patches += 1;
             sent.patch_bytes += message.len() as u64;

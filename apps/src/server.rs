@@ -278,7 +278,7 @@ async fn stream(
     } else {
         let lesson = Lesson {
             name: name.clone(),
-            trainer: setup.trainer.clone(),
+            trainer: setup.trainer,
             shown,
             models: setup.models.clone(),
             watch,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use hone_apps::sender::{Plan, Rescale};
+use hone_apps::sender::{Plan, Scout};
 use hone_apps::server::limits::Limits;
 use hone_apps::viewer::State;
 use hone_media::frame::Frame;
@@ -209,7 +209,7 @@ async fn patches_and_models_arrive_where_every_fiftieth_packet_is_lost() {
 /// Changes to the scale that is asked for, if any is.
 struct Asked(Arc<AtomicU32>);
 
-impl Rescale for Asked {
+impl Scout for Asked {
     fn see(&mut self, _frame: &Frame, plan: &Plan) -> Option<Plan> {
         let scale = self.0.load(Ordering::Relaxed);
         if scale == plan.scale { None } else { plan.at_scale(scale) }
@@ -219,9 +219,9 @@ impl Rescale for Asked {
 /// A stream of 384x192 at scale 2, which changes to what is asked for.
 async fn rescaled(every_frame: bool) -> (Rig, Arc<AtomicU32>) {
     let scale = Arc::new(AtomicU32::new(2));
-    let rescale = Some(Box::new(Asked(scale.clone())) as Box<dyn Rescale>);
+    let scout = Some(Box::new(Asked(scale.clone())) as Box<dyn Scout>);
     let link = some_milliseconds();
-    let setting = Setting { hr: (384, 192), link, rescale, every_frame, ..Setting::default() };
+    let setting = Setting { hr: (384, 192), link, scout, every_frame, ..Setting::default() };
     let rig = Rig::set_up(setting).await;
     in_force(&rig, 2).await;
     (rig, scale)

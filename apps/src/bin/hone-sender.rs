@@ -12,9 +12,7 @@ use hone_apps::dial::Dialer;
 use hone_apps::ingest;
 use hone_apps::input::{self, Input};
 use hone_apps::placement::Placement;
-use hone_apps::sender::{
-    self, AsItComes, Beside, ByLooks, GOP_S, Lesson, Pace, Plan, Rate, RealTime, Rescale,
-};
+use hone_apps::sender::{self, AsItComes, Beside, ByLooks, GOP_S, Lesson, Pace, Plan, Rate, RealTime, Scout};
 use hone_apps::server::UPDATE_FORMAT;
 use hone_apps::settings::Sender as Settings;
 use hone_apps::sound;
@@ -150,10 +148,11 @@ fn main() -> ExitCode {
                 Some(Lesson::start(trainer.trainer(arch)?)?)
             }
         };
-        // A learner begins anew at another scale: at the sender that is not worth it. A given height stays.
-        let free = cli.scale == Scale::Auto && cli.lr_height.is_none() && lesson.is_none();
-        let rescale = free.then(|| Box::new(ByLooks::new(net)) as Box<dyn Rescale>);
-        let beside = Beside { lesson, rescale };
+        // A height that was given stays; a sender that learns would begin anew at another scale, and sends no patches.
+        let free = cli.scale == Scale::Auto && cli.lr_height.is_none();
+        let looks = lesson.is_none() && (free || !cli.no_patches);
+        let scout = looks.then(|| Box::new(ByLooks::new(net, free)) as Box<dyn Scout>);
+        let beside = Beside { lesson, scout };
         let mut uplink = Uplink::new(client, Some(dialer), &cli.name, &catalog)?;
         let audio = audio.as_ref().map(|audio| audio.config.codec_string());
         tracing::info!(stream = cli.name, scale = plan.scale, lr = ?plan.lr, hr = ?plan.hr, video_kbps = plan.video_kbps, patch_kbps = plan.patch_kbps, audio, audio_kbps, "sending");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hone_apps::dial::Dialer;
 use hone_apps::screen::Screen;
-use hone_apps::sender::{self, Beside, Lesson, Plan, Rate, Rescale, Sent};
+use hone_apps::sender::{self, Beside, Lesson, Plan, Rate, Scout, Sent};
 use hone_apps::server::limits::Limits;
 use hone_apps::server::{self, Options, Setup, UPDATE_FORMAT, Unwatched};
 use hone_apps::uplink::Uplink;
@@ -97,7 +97,7 @@ pub struct Setting {
     /// Whether every frame is shown that arrives, however late.
     pub every_frame: bool,
     /// When the sender changes its scale.
-    pub rescale: Option<Box<dyn Rescale>>,
+    pub scout: Option<Box<dyn Scout>>,
 }
 
 impl Default for Setting {
@@ -114,7 +114,7 @@ impl Default for Setting {
             early_verdicts: false,
             auto: false,
             every_frame: false,
-            rescale: None,
+            scout: None,
         }
     }
 }
@@ -172,7 +172,7 @@ impl Rig {
 
     pub async fn set_up(setting: Setting) -> Self {
         let Setting { hr, clip, fps, kbps, link, limits, times, .. } = setting;
-        let Setting { learn_at_sender, early_verdicts, auto, every_frame, rescale, .. } = setting;
+        let Setting { learn_at_sender, early_verdicts, auto, every_frame, scout, .. } = setting;
         let mut endpoint = EndpointConfig {
             bind: ([127, 0, 0, 1], 0).into(),
             certificate: Certificate::Dev,
@@ -229,7 +229,7 @@ impl Rig {
                 }
                 let mut uplink = Uplink::new(first, Some(dialer), "cam", &catalog)?;
                 let mut pace = Pace { times, start: None, stop };
-                let beside = Beside { lesson, rescale };
+                let beside = Beside { lesson, scout };
                 let sent = sender::run_with(&mut uplink, source.as_mut(), &plan, &mut pace, beside);
                 tokio::runtime::Handle::current().block_on(uplink.close());
                 sent

@@ -1,4 +1,5 @@
-//! Whether another scale has come to be better than the one in use: the picture or the link may have changed.
+//! Whether another scale has come to be better than the one in use, and what more bits would be worth: the picture or the link
+//! may have changed.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use anyhow::Result;
 use hone_media::frame::Frame;
 
 use super::Plan;
-use crate::auto_scale::{Net, better, enough};
+use crate::auto_scale::{Advice, Net, advise, enough};
 
 /// A change is announced so much media time ahead, so that everybody knows of it when it comes.
 const AHEAD_US: i64 = 1_000_000;
@@ -34,29 +35,45 @@ impl Announced {
     }
 }
 
-/// Says when another scale would be better.
-pub trait Rescale: Send {
-    /// Sees a frame that is about to be sent by `plan`; none to go on so.
+/// Looks ahead for a sender.
+pub trait Scout: Send {
+    /// Sees a frame that is about to be sent by `plan`. The plan of another scale that would be better, if there is one.
     fn see(&mut self, frame: &Frame, plan: &Plan) -> Option<Plan>;
+
+    /// PSNR-Y that viewers would gain if the video had twice the bits, dB, as far as is known.
+    fn twice_the_bits_db(&self) -> Option<f64> {
+        None
+    }
 }
 
-/// Looks at what is sent, now and then, and tries the scales beside the one in use on it, on one core.
+/// Looks at what is sent, now and then, and tries the scales beside the one in use on it, and more bits, on one core.
 pub struct ByLooks {
     net: Net,
+    /// Whether the scale may change.
+    free: bool,
     frames: Vec<Frame>,
     next_look_us: Option<i64>,
     looking: Option<JoinHandle<Look>>,
     /// Which scale the last looks have preferred, and how many of them.
     preferred: Option<(u32, u32)>,
+    twice_the_bits_db: Option<f64>,
 }
 
 /// What a look has shown, and how long it took.
-type Look = (Result<Option<Plan>>, Duration);
+type Look = (Result<Advice>, Duration);
 
 impl ByLooks {
-    /// For viewers who run this network.
-    pub fn new(net: Net) -> Self {
-        Self { net, frames: vec![], next_look_us: None, looking: None, preferred: None }
+    /// For viewers who run this network; the scale changes only if it is `free` to.
+    pub fn new(net: Net, free: bool) -> Self {
+        Self {
+            net,
+            free,
+            frames: vec![],
+            next_look_us: None,
+            looking: None,
+            preferred: None,
+            twice_the_bits_db: None,
+        }
     }
 
     /// The change that a look asks for, if those before it have asked for the same.
@@ -75,15 +92,19 @@ impl ByLooks {
     }
 }
 
-impl Rescale for ByLooks {
+impl Scout for ByLooks {
     fn see(&mut self, frame: &Frame, plan: &Plan) -> Option<Plan> {
         if let Some(looking) = self.looking.take_if(|looking| looking.is_finished()) {
             let (look, took) = looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let rest_us = i64::try_from((took * SHARE).as_micros()).unwrap_or(i64::MAX).max(LOOK_EVERY_US);
             self.next_look_us = Some(frame.pts_us.saturating_add(rest_us));
             match look {
-                Ok(better) => return self.consider(better),
-                Err(error) => tracing::warn!(%error, "no other scale could be tried"),
+                Ok(Advice { better, twice_the_bits_db }) => {
+                    tracing::debug!(twice_the_bits_db, "looked");
+                    self.twice_the_bits_db = twice_the_bits_db.or(self.twice_the_bits_db);
+                    return self.consider(better);
+                }
+                Err(error) => tracing::warn!(%error, "nothing else could be tried"),
             }
         }
         let next_us = *self.next_look_us.get_or_insert(frame.pts_us.saturating_add(LOOK_EVERY_US));
@@ -92,18 +113,23 @@ impl Rescale for ByLooks {
         }
         self.frames.push(frame.clone());
         if enough(&self.frames) {
-            let (frames, plan, net) = (std::mem::take(&mut self.frames), *plan, self.net);
+            let (frames, plan) = (std::mem::take(&mut self.frames), *plan);
+            let (net, free) = (self.net, self.free);
             self.looking = Some(std::thread::spawn(move || {
                 let begun = Instant::now();
                 let one_core = rayon::ThreadPoolBuilder::new().num_threads(1).build();
                 let look = match one_core {
-                    Ok(pool) => pool.install(|| better(&plan, net, frames)),
+                    Ok(pool) => pool.install(|| advise(&plan, free, net, frames)),
                     Err(error) => Err(error.into()),
                 };
                 (look, begun.elapsed())
             }));
         }
         None
+    }
+
+    fn twice_the_bits_db(&self) -> Option<f64> {
+        self.twice_the_bits_db
     }
 }
 
@@ -119,7 +145,7 @@ mod tests {
     fn two_looks_in_a_row_must_prefer_the_same() {
         let info = *Pattern::new(640, 360, 25.0, Box::new(|| 0)).unwrap().info();
         let plan = |scale| Plan::new(&info, scale, None, Rate::Total(300.0)).unwrap();
-        let mut looks = ByLooks::new(SERVERS_NET);
+        let mut looks = ByLooks::new(SERVERS_NET, true);
         let mut changes = |preferred: &[Option<u32>]| -> Vec<Option<u32>> {
             let considered = preferred.iter().map(|scale| looks.consider(scale.map(plan)));
             considered.map(|change| change.map(|plan| plan.scale)).collect()
@@ -132,7 +158,7 @@ mod tests {
     fn a_link_that_has_become_rich_is_noticed() {
         let mut source = Pattern::new(320, 180, 25.0, Box::new(|| 0)).unwrap();
         let plan = Plan::new(source.info(), 2, None, Rate::Total(2000.0)).unwrap();
-        let mut looks = ByLooks::new(SERVERS_NET);
+        let mut looks = ByLooks::new(SERVERS_NET, true);
         let mut changed = None;
         for _ in 0..1200 {
             let frame = source.next_frame().unwrap().unwrap();
@@ -148,5 +174,6 @@ mod tests {
         let (at_us, scale) = changed.expect("a change");
         assert_eq!(scale, 1);
         assert!(at_us > 2 * LOOK_EVERY_US, "{at_us}");
+        assert!(looks.twice_the_bits_db().is_some_and(|db| (0.0..10.0).contains(&db)));
     }
 }
