@@ -220,9 +220,9 @@ impl Tracks {
         loop {
             let input = tokio::select! {
                 biased;
-                message = next(&mut self.catalog) => match message? {
-                    Some(message) if message.payload == *newest => continue,
-                    Some(message) => match stream_of(&message) {
+                message = next(&mut self.catalog) => match message {
+                    Ok(Some(message)) if message.payload == *newest => continue,
+                    Ok(Some(message)) => match stream_of(&message) {
                         Ok(stream) => {
                             *newest = message.payload;
                             Input::Stream(Box::new(stream))
@@ -232,7 +232,8 @@ impl Tracks {
                             continue
                         }
                     },
-                    None => { self.catalog = None; continue }
+                    // If the stream is lost, or ends, the video says so.
+                    Ok(None) | Err(_) => { self.catalog = None; continue }
                 },
                 message = self.model.next(), if model_open => match message? {
                     Some(message) => Input::Model(message),
