@@ -127,7 +127,7 @@ pub struct Stream {
     /// Whether the camera knows patches to be asked for, and what the server said last.
     asked: bool,
     asks: bool,
-    /// A rate of patches was given.
+    /// A rate of patches was given: as many are sent as it pays for, also several a frame.
     always_asks: bool,
     worth: Worth,
     net: Net,
@@ -258,7 +258,11 @@ impl Stream {
             self.worth.see(&frame, &plan, self.net)?;
         }
         let mut patch_bytes = 0;
-        while self.asked && self.camera.settled() && self.credit_bytes > 0.0 && !self.uplink.patches_wait() {
+        while self.asked
+            && self.camera.settled()
+            && self.credit_bytes > 0.0
+            && (self.always_asks || !self.uplink.patches_wait())
+        {
             let learn = self.totals.patches.is_multiple_of(PATCHES_PER_LEARN);
             let purpose = if learn { Purpose::Learn } else { Purpose::Judge };
             let Some((pts_us, mut message)) = self.camera.patch(purpose)? else { break };
