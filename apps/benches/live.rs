@@ -20,7 +20,6 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hone_apps::server::UPDATE_FORMAT;
 use hone_transport::catalog::{self, Catalog, Hone, Rendition};
 use hone_transport::config::Trust;
 use hone_transport::{Client, Delivery, EndpointConfig, Track, link};
@@ -171,13 +170,15 @@ async fn cost(of: &'static str, process: &Process, address: &str, pin: &str) -> 
     for viewers in [FEW, MANY] {
         let program = std::env::current_exe().unwrap();
         let child = Command::new(program).args(["--be-viewers", address, pin, &viewers.to_string()]).spawn();
-        let _viewers = Process(child.unwrap());
+        let mut viewers_there = Process(child.unwrap());
         // Handshakes and first groups are over.
         tokio::time::sleep(Duration::from_secs(8)).await;
         let (before, _) = process.costs();
         let start = Instant::now();
         tokio::time::sleep(WINDOW).await;
         let (after, memory) = process.costs();
+        let ended = viewers_there.0.try_wait().unwrap();
+        assert!(ended.is_none(), "the viewers are gone: {ended:?}");
         costs.push(((after - before) / start.elapsed().as_secs_f64(), memory));
     }
     let more = (MANY - FEW) as f64;
@@ -207,7 +208,7 @@ async fn send(address: String, pin: String) {
     };
     let hone = Hone {
         arch: String::new(),
-        update_format: UPDATE_FORMAT.into(),
+        update_format: String::new(),
         hr_width: 960,
         hr_height: 540,
         colour: catalog::Colour { matrix: "bt709".into(), range: "limited".into() },
@@ -236,12 +237,20 @@ async fn be_viewers(server: &str, pin: &str, viewers: usize) {
             let mut video = broadcast.track(Track::Video, live(2000)).await.unwrap();
             let mut model = broadcast.track(Track::Model, live(0)).await.unwrap();
             let model = async { while let Ok(Some(_)) = model.next().await {} };
-            let video = async { while let Ok(Some(_)) = video.next().await {} };
+            // Who is sent nothing costs nothing.
+            let patience = Duration::from_secs(5);
+            let video = async {
+                while let Ok(Some(_)) =
+                    tokio::time::timeout(patience, video.next()).await.expect("a frame within 5 s")
+                {
+                }
+            };
             tokio::join!(video, model);
         });
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    while let Some(viewer) = all.join_next().await {
+    // None of them is to end before it is killed.
+    if let Some(viewer) = all.join_next().await {
         viewer.unwrap();
     }
 }

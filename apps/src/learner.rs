@@ -89,7 +89,7 @@ impl Learner {
     pub fn video(&mut self, data: &[u8], pts_us: i64) -> Result<(), decode::Error> {
         self.demand.video(pts_us, data.len());
         for frame in self.decoder.decode(data, pts_us)? {
-            let calm = self.scenes.calm();
+            let settled = self.scenes.settled();
             let change = self.scenes.see(&frame.image, frame.pts_us);
             if let Some(change) = change {
                 tracing::debug!(pts_us = frame.pts_us, ?change, dark = self.scenes.dark(), "scene");
@@ -99,7 +99,7 @@ impl Learner {
             }
             match change {
                 Some(Change::Begun) if self.scenes.dark() => {}
-                Some(Change::Cut) if !calm || self.scenes.dark() => self.trainer.new_scene_unknown(),
+                Some(Change::Cut) if !settled || self.scenes.dark() => self.trainer.new_scene_unknown(),
                 Some(Change::Cut) => self.trainer.new_scene(),
                 Some(Change::Drifted) => self.trainer.drifted(),
                 Some(Change::Begun | Change::Settled) => self.trainer.known(),

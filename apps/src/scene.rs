@@ -103,11 +103,6 @@ impl Scenes {
         &self.view
     }
 
-    /// Whether a cut now would not chase another.
-    pub fn calm(&self) -> bool {
-        self.unsettled.is_none_or(|scene| !scene.cut)
-    }
-
     /// Whether the scene has settled.
     pub fn settled(&self) -> bool {
         self.unsettled.is_none() && !self.cuts.cells().is_empty()
@@ -153,7 +148,6 @@ mod tests {
         let blurred =
             changes(&mut scenes, 90, 3, |i| stripes([130, 40, 40][i], [60, 0, 0][i], [60, 0, 0][i]));
         assert_eq!(blurred, [(0, Change::Cut)]);
-        assert!(!scenes.calm());
         assert_eq!(changes(&mut scenes, 97, 1, |_| stripes(130, 60, 60)), [(0, Change::Cut)]);
     }
 
@@ -183,7 +177,7 @@ mod tests {
         assert!(scenes.dark());
         // Black for a frame, and then it begins.
         assert_eq!(scenes.see(&stripes(90, 0, 0), 40_000), Some(Change::Begun));
-        assert!(!scenes.dark() && scenes.calm());
+        assert!(!scenes.dark());
     }
 
     #[test]
