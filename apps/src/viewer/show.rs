@@ -58,6 +58,7 @@ pub(super) fn run<S: Sink>(
         options,
         stream: stream.clone(),
         coming: None,
+        announced: None,
         sink,
         monitor,
         stop,
@@ -98,6 +99,8 @@ struct Show<'a, S> {
     stream: Stream,
     /// What the stream will be.
     coming: Option<Coming>,
+    /// When that was last said.
+    announced: Option<Instant>,
     /// The device that was chosen last.
     target: Target,
     sink: &'a mut S,

@@ -1,5 +1,7 @@
 //! Another scale while a stream runs: the next network is made ready beside what is shown, and taken with its first picture.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use hone_runtime::Preference;
 use hone_transport::Message;
@@ -9,6 +11,8 @@ use super::{Show, budget};
 use crate::screen::Target;
 use crate::viewer::{Sink, Stream};
 
+/// Changes that come faster than this are no stream's: each opens a device.
+const CHANGES_EVERY: Duration = Duration::from_millis(500);
 /// Updates that come before the first picture that they are for.
 const UPDATES_MAX: usize = 64;
 
@@ -24,6 +28,10 @@ impl<S: Sink> Show<'_, S> {
     pub(super) fn announced(&mut self, stream: Stream) {
         if stream.arch == self.stream.arch {
             self.coming = None;
+            return;
+        }
+        if self.announced.replace(Instant::now()).is_some_and(|last| last.elapsed() < CHANGES_EVERY) {
+            tracing::debug!(arch = %stream.arch, "the scale changes all the time: left out");
             return;
         }
         tracing::info!(arch = %stream.arch, lr = ?stream.lr, "the scale changes");
