@@ -6,7 +6,7 @@ use anyhow::Result;
 use hone_cpu::peak;
 use hone_model::{Arch, Weights, Yuv420};
 use hone_runtime::gpu::{AdapterChoice, Gpu, Peak};
-use hone_runtime::{Error, Mode, Options, Upscaler, Variant};
+use hone_runtime::{Error, Mode, Options, Preference, Upscaler, Variant};
 
 /// Where frames are computed.
 pub enum Device {
@@ -70,7 +70,9 @@ impl Device {
         Ok(match self {
             Self::Cpu => Engine::Cpu(Box::new(hone_cpu::Network::new(weights))),
             Self::Wgpu(gpu) => {
-                let options = Options { variant, ..Options::default() };
+                // This one and no other, in software as it may be: what falls back to the CPU is not measured as a GPU.
+                let device = Preference::Gpu { allow_software: true };
+                let options = Options { variant, ..device.into() };
                 let mut upscaler = Upscaler::on(gpu.clone(), weights.arch(), &options)?;
                 upscaler.set_weights(weights)?;
                 Engine::Wgpu(Box::new(upscaler))
