@@ -247,9 +247,31 @@ fn first_frames(source: &mut dyn Source) -> Result<Vec<Frame>> {
 }
 
 /// Whether frames are enough for a look.
-pub fn enough(frames: &[Frame]) -> bool {
+fn enough(frames: &[Frame]) -> bool {
     let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return false };
     frames.len() >= FRAMES_MAX || last.pts_us.saturating_sub(first.pts_us) >= LOOK_US
+}
+
+/// Frames of a stream that runs, for the next look at it.
+pub struct NextLook {
+    /// Media time from which they are taken.
+    from_us: i64,
+    frames: Vec<Frame>,
+}
+
+impl NextLook {
+    /// Frames from `from_us` on.
+    pub fn at(from_us: i64) -> Self {
+        Self { from_us, frames: vec![] }
+    }
+
+    /// Takes a frame if it is time; all of them once they are enough.
+    pub fn see(&mut self, frame: &Frame) -> Option<Vec<Frame>> {
+        if frame.pts_us >= self.from_us {
+            self.frames.push(frame.clone());
+        }
+        enough(&self.frames).then(|| std::mem::take(&mut self.frames))
+    }
 }
 
 /// What viewers of one plan would see.

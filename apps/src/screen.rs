@@ -3,7 +3,7 @@
 use hone_media::decode::{self, Decoder};
 use hone_media::frame::{Colour, Frame};
 use hone_model::update::{self, Header, UpdateError};
-use hone_model::{Arch, Origin, Published, Shelf};
+use hone_model::{Arch, Holding, Origin, Published};
 use hone_runtime::gpu::{Gpu, PassTime};
 use hone_runtime::{Mode, Options, Output, Preference, Upscaler, Variant};
 
@@ -53,11 +53,12 @@ impl Target {
 pub struct Screen {
     decoder: Decoder,
     upscaler: Upscaler,
-    held: Published,
-    /// What was shown in other scenes.
-    shelf: Shelf,
-    /// The newest update's word on whether the network helps, dB.
-    gain_db: f32,
+    holding: Holding,
+}
+
+/// Nothing yet: version 0 is named by the first update.
+fn nothing(arch: Arch) -> Holding {
+    Holding::new(Published::origin(arch, Origin::Seed(0)))
 }
 
 impl Screen {
@@ -69,9 +70,7 @@ impl Screen {
         Ok(Self {
             decoder: Decoder::new(decode::Limits::default())?,
             upscaler: target.into().upscaler(arch)?,
-            held: Published::origin(arch, Origin::Seed(0)),
-            shelf: Shelf::default(),
-            gain_db: 0.0,
+            holding: nothing(arch),
         })
     }
 
@@ -81,7 +80,7 @@ impl Screen {
     /// What the device says.
     pub fn adopt(&mut self, mut upscaler: Upscaler) -> Result<(), hone_runtime::Error> {
         if self.upscaler.has_weights() {
-            upscaler.set_weights(&self.held.weights())?;
+            upscaler.set_weights(&self.held().weights())?;
         }
         self.upscaler = upscaler;
         Ok(())
@@ -89,8 +88,7 @@ impl Screen {
 
     /// Changes the network, and the device with it; the decoder stays. Nothing is known of its weights yet.
     pub fn change(&mut self, arch: Arch, upscaler: Upscaler) {
-        (self.upscaler, self.held) = (upscaler, Published::origin(arch, Origin::Seed(0)));
-        (self.shelf, self.gain_db) = (Shelf::default(), 0.0);
+        (self.upscaler, self.holding) = (upscaler, nothing(arch));
     }
 
     /// How the GPU computes; none on the CPU.
@@ -118,20 +116,19 @@ impl Screen {
     /// [`Error`]: the weights in force stay, the next snapshot heals.
     pub fn update(&mut self, bytes: &[u8]) -> Result<Header, Error> {
         let header = update::header(bytes)?;
-        if header.version <= self.held.version() && header.arch_id == self.held.arch().id() {
-            return Ok(Header { version: self.held.version(), gain_db: self.gain_db, ..header });
+        let held = self.holding.published();
+        if header.version <= held.version() && header.arch_id == held.arch().id() {
+            return Ok(Header { version: held.version(), gain_db: self.holding.gain_db(), ..header });
         }
-        let next = self.shelf.apply(&self.held, bytes)?;
+        let next = self.holding.follow(bytes)?;
         self.upscaler.set_weights(&next.weights())?;
-        self.shelf.replace((&self.held, self.gain_db), (&next, &header));
-        self.held = next;
-        self.gain_db = header.gain_db;
+        self.holding.take(next, &header);
         Ok(header)
     }
 
     /// The weights in force.
     pub fn held(&self) -> &Published {
-        &self.held
+        self.holding.published()
     }
 
     /// The device that frames can be left on; none on the CPU.
@@ -141,7 +138,7 @@ impl Screen {
 
     /// HR size over LR size.
     pub fn scale(&self) -> u32 {
-        self.held.arch().scale() as u32
+        self.held().arch().scale() as u32
     }
 
     /// The device.
@@ -151,7 +148,7 @@ impl Screen {
 
     /// How frames are to be shown: by the network only where the server measured that it helps.
     pub fn mode(&self) -> Mode {
-        if self.gain_db > 0.0 { Mode::Network } else { Mode::Bicubic }
+        if self.holding.gain_db() > 0.0 { Mode::Network } else { Mode::Bicubic }
     }
 
     /// Starts or stops to keep the network's last frame, for [`Mode::Reuse`].

@@ -18,9 +18,9 @@
 //! ```
 //!
 //! No increments are no bytes. If the hash says that there is a change all the same, the update is a recall: the result is
-//! what the hash names, and viewers who saw it keep it ([`Shelf`]).
+//! what the hash names, and viewers who saw it keep it ([`Holding`]).
 //!
-//! [`Shelf`]: crate::Shelf
+//! [`Holding`]: crate::Holding
 
 use crate::arch::{Arch, Layer};
 use crate::base::{BASE_BIT, BaseModel};
@@ -156,7 +156,7 @@ pub fn encode(origin: Origin, base: &Published, result: &Published, gain_db: f32
     bytes
 }
 
-/// The update that turns `base` into `result` for those who keep that ([`Shelf`](crate::Shelf)).
+/// The update that turns `base` into `result` for those who keep that ([`Holding`](crate::Holding)).
 ///
 /// # Panics
 /// As [`encode`].

@@ -1,7 +1,6 @@
 //! What was learned of earlier scenes, found by what they look like.
 
-use hone_model::update::Header;
-use hone_model::{Published, Shelf};
+use hone_model::{Holding, Published};
 
 /// Two views are of one scene if they differ by less, in the mean over their cells: a cut changes more than this.
 const SAME_VIEW: f32 = 6.0;
@@ -11,8 +10,6 @@ const TRIES: u32 = 8;
 /// Which weights belong to which view.
 #[derive(Debug, Default)]
 pub struct Library {
-    /// What viewers keep.
-    shelf: Shelf,
     /// Views of scenes that were left, and the [`Published::hash`] of what was shown there.
     scenes: Vec<(Vec<f32>, [u8; 16])>,
     /// Of the scene now, once it has settled.
@@ -22,26 +19,22 @@ pub struct Library {
 }
 
 impl Library {
-    /// Viewers are shown `new` in place of `old`.
-    pub fn replace(&mut self, old: (&Published, f32), new: (&Published, &Header)) {
-        self.shelf.replace(old, new);
-    }
-
-    /// The scene is over; `shown` names the weights that were in force in it, if any were.
-    pub fn leave(&mut self, shown: Option<[u8; 16]>) {
+    /// The scene is over; `shown` names the weights that were in force in it, if any were. `viewers` have taken what is shown
+    /// instead.
+    pub fn leave(&mut self, shown: Option<[u8; 16]>, viewers: &Holding) {
         self.like_here = None;
         let (Some(view), Some(shown)) = (self.view.take(), shown) else { return };
         self.scenes.retain(|(seen, hash)| {
-            *hash != shown && difference(seen, &view) >= SAME_VIEW && self.shelf.get(hash).is_some()
+            *hash != shown && difference(seen, &view) >= SAME_VIEW && viewers.kept(hash).is_some()
         });
         self.scenes.push((view, shown));
     }
 
     /// The scene looks like `view`, mean luma in code values cell by cell.
-    pub fn enter(&mut self, view: Vec<f32>) {
+    pub fn enter(&mut self, view: Vec<f32>, viewers: &Holding) {
         let near = self.scenes.iter().map(|(seen, hash)| (difference(seen, &view), hash));
         let nearest = near.filter(|(far, _)| *far < SAME_VIEW).min_by(|a, b| a.0.total_cmp(&b.0));
-        self.like_here = nearest.and_then(|(_, hash)| Some((self.shelf.get(hash)?.clone(), TRIES)));
+        self.like_here = nearest.and_then(|(_, hash)| Some((viewers.kept(hash)?.clone(), TRIES)));
         self.view = Some(view);
     }
 

@@ -1,14 +1,15 @@
 //! When to step, when to publish, when to pause.
 
 mod saved;
+mod scenes;
+mod verdict;
 
 use hone_model::backend::{Adam, BackendError, Loss, TrainBackend};
 use hone_model::rng::Rng;
-use hone_model::{Origin, Published, Weights, update};
+use hone_model::{Holding, Origin, Published, Weights};
 
 use crate::buffer::{Buffer, Pair, PairError};
 use crate::config::Config;
-use crate::gain::Comparison;
 use crate::held_out::HeldOut;
 use crate::library::Library;
 
@@ -58,7 +59,8 @@ pub struct Trainer {
     held_out: HeldOut,
     rng: Rng,
     origin: Origin,
-    published: Published,
+    /// What viewers have.
+    holding: Holding,
     /// Base of the next snapshot.
     version_0: Published,
     /// Bytes of deltas since the last snapshot, and of that snapshot.
@@ -66,8 +68,6 @@ pub struct Trainer {
     snapshot_bytes: usize,
     /// Whether viewers are told to show the network.
     in_force: bool,
-    /// The gain that they were told, as an update rounds it.
-    told_gain_db: f32,
     library: Library,
     /// Patches taken in to learn from.
     patches: u64,
@@ -99,18 +99,8 @@ pub struct Trainer {
     patches_since_pause: u32,
 }
 
-/// What is shown is doubted only for a loss of so much, dB on held-out patches,
-const HARM_DB: f64 = 0.1;
-/// at so many standard errors from zero,
-const DOUBT_CERTAINTY: f64 = 2.5;
-/// and on so many patches: few must not decide by chance.
-const DOUBT_PATCHES: usize = 8;
-/// What was learned is given up, if it is worse than the base model by so many standard errors.
-const UNLEARN_CERTAINTY: f64 = 1.0;
 /// Steps that one patch is worth while a base model is tuned: a few patches of a dark first second must not undo it.
 const STEPS_PER_PATCH: u64 = 40;
-/// The standard error of n patches is itself uncertain: a verdict must be surer by this over n².
-const FEW_PATCHES: f64 = 12.0;
 /// A fall of the recent gain by this much below the held-out one ends a pause, dB.
 const CHANGE_DB: f64 = 0.3;
 
@@ -133,11 +123,10 @@ impl Trainer {
             rng: Rng::new(config.seed),
             origin,
             version_0: published.clone(),
-            published,
+            holding: Holding::new(published),
             delta_bytes: 0,
             snapshot_bytes: 0,
             in_force: false,
-            told_gain_db: 0.0,
             library: Library::default(),
             patches: 0,
             new_scene: false,
@@ -172,42 +161,9 @@ impl Trainer {
         self.backend.reset(weights)
     }
 
-    /// The picture has come to show something else: what was learned and judged before no longer counts.
-    pub fn new_scene(&mut self) {
-        self.new_scene = self.config.follow_scenes;
-        (self.unknown, self.view) = (false, None);
-    }
-
-    /// The scene has settled and looks like `view`, mean luma in code values cell by cell: what was learned of one that
-    /// looked the same is tried on its patches.
-    pub fn looks_like(&mut self, view: &[f32]) {
-        self.view = self.config.follow_scenes.then(|| view.to_vec());
-    }
-
-    /// The picture has slowly come to show something else: there may be more to learn. What was learned is likely to hold, and
-    /// the newest patches soon tell.
-    pub fn drifted(&mut self) {
-        if self.config.follow_scenes && self.state == State::Paused {
-            self.state = State::Training;
-            self.verdicts_without_gain = 0;
-        }
-    }
-
-    /// As [`Trainer::new_scene`], and it is of a kind that base models are not known to help: dark, or one scene chases the
-    /// other.
-    pub fn new_scene_unknown(&mut self) {
-        self.new_scene();
-        self.unknown = self.new_scene;
-    }
-
-    /// The picture is of a kind that base models know: no fade from black, no scenes that chase each other.
-    pub fn known(&mut self) {
-        self.known = true;
-    }
-
     /// What viewers hold.
     pub fn published(&self) -> &Published {
-        &self.published
+        self.holding.published()
     }
 
     /// Steps taken so far.
@@ -247,7 +203,7 @@ impl Trainer {
             self.patches += 1;
             return Ok(());
         }
-        self.held_out.add(self.backend.as_mut(), pair, &self.published.weights())?;
+        self.held_out.add(self.backend.as_mut(), pair, &self.holding.published().weights())?;
         self.undoubted = true;
         if self.state == State::Paused {
             self.patches_since_pause += 1;
@@ -307,7 +263,7 @@ impl Trainer {
             }
         }
         if let Some(view) = self.view.take() {
-            self.library.enter(view);
+            self.library.enter(view, &self.holding);
         }
         if self.known {
             let shows = self.base_is_sure() && (self.at_origin() || self.unknown) && !self.in_force;
@@ -366,199 +322,9 @@ impl Trainer {
         matches!(self.origin, Origin::Base(base) if base.is_sure())
     }
 
-    /// In a new scene nothing is known of what was learned before. Viewers show the base model, or the base image if
-    /// there is none that is sure to help, until patches of the new scene say more.
-    fn begin_scene(&mut self) -> Result<Option<Publication>, BackendError> {
-        self.held_out.clear();
-        self.step_worth_db = None;
-        if self.state == State::Paused {
-            self.state = State::Training;
-        }
-        self.verdicts_without_gain = 0;
-        self.untried = self.steps > self.steps_at_start;
-        let learned = (self.in_force && !self.at_origin()).then(|| self.published.hash());
-        let publication = match (self.base_is_sure() && !self.unknown, self.in_force) {
-            (true, in_force) if !(in_force && self.at_origin()) => {
-                Some(self.show_origin(self.base_gain_db())?)
-            }
-            (false, true) => Some(self.switch_off(0.0)?),
-            _ => None,
-        };
-        self.library.leave(learned);
-        Ok(publication)
-    }
-
-    /// Goes back to what was learned of a scene that looked like this one, if that helps here. Viewers have it.
-    fn recall(&mut self) -> Result<Option<Publication>, BackendError> {
-        let Some(learned) = self.library.like_here() else { return Ok(None) };
-        let weights = learned.weights();
-        let verdict = self.judge(&weights)?;
-        if !verdict.publishes {
-            return Ok(None);
-        }
-        tracing::info!(gain_db = verdict.gain_db, more_db = verdict.more_db, "a scene has returned");
-        self.backend.reset(&weights)?;
-        (self.steps_at_start, self.resumed) = (self.steps, true);
-        self.library.recalled();
-        self.take_over(verdict.more_db);
-        let next = self.published.next(&weights);
-        let update = update::encode_recall(self.origin, &self.published, &next, verdict.gain_db as f32);
-        // Who joined too late to have it is helped by the next version, a snapshot.
-        (self.snapshot_bytes, self.delta_bytes) = (0, 0);
-        self.show(next, update, false, verdict.gain_db).map(Some)
-    }
-
     fn at_origin(&self) -> bool {
-        self.published.grid() == self.version_0.grid()
+        self.published().grid() == self.version_0.grid()
     }
-
-    /// Whether viewers should show something else, by the newest patches.
-    fn doubt(&mut self) -> Result<Option<Publication>, BackendError> {
-        if self.held_out.len() < DOUBT_PATCHES.min(self.config.held_out_max) {
-            return Ok(None);
-        }
-        let harms = |c: &Comparison| c.gain_db() <= -HARM_DB && c.certainty() <= -DOUBT_CERTAINTY;
-        let network = self.held_out.published_over_base_image();
-        if !self.in_force {
-            let helps = network.gain_db() >= HARM_DB && network.certainty() >= DOUBT_CERTAINTY;
-            if !helps || (self.published.version() == 0 && !self.has_base()) {
-                return Ok(None);
-            }
-            self.in_force = true;
-            return self.publish(self.published.weights(), network.gain_db()).map(Some);
-        }
-        if self.has_base() && harms(&self.held_out.published_over_origin()) {
-            self.unlearn()?;
-            return self.show_origin(self.held_out.origin_over_base_image().gain_db()).map(Some);
-        }
-        if harms(&network) { self.switch_off(network.gain_db()).map(Some) } else { Ok(None) }
-    }
-
-    /// Goes back to version 0, on the wire a few bytes; what has been learned waits for a verdict.
-    fn show_origin(&mut self, gain_db: f64) -> Result<Publication, BackendError> {
-        self.in_force = gain_db > 0.0;
-        self.publish(self.version_0.weights(), gain_db)
-    }
-
-    /// Learns from version 0 again.
-    fn unlearn(&mut self) -> Result<(), BackendError> {
-        tracing::debug!(steps = self.steps, "begins again");
-        self.backend.reset(&self.version_0.weights())?;
-        self.steps_at_start = self.steps;
-        self.untried = false;
-        Ok(())
-    }
-
-    /// Has viewers show the base image; the weights stay, they may help again.
-    fn switch_off(&mut self, gain_db: f64) -> Result<Publication, BackendError> {
-        self.in_force = false;
-        self.publish(self.published.weights(), gain_db.min(0.0))
-    }
-
-    /// Publishes the average if it beats what is published on patches that neither has seen.
-    fn verdict(&mut self) -> Result<Option<Publication>, BackendError> {
-        // Judged as viewers will see it: on the grid.
-        let candidate = self.published.next(&self.backend.average()?).weights();
-        let verdict = self.judge(&candidate)?;
-        if self.has_base() && self.at_origin() && verdict.over_published.certainty() <= -UNLEARN_CERTAINTY {
-            // Worse than where it began: a new scene, or patches that say little of it.
-            self.unlearn()?;
-            return Ok(None);
-        }
-        let Verdict { gain_db, more_db, .. } = verdict;
-        tracing::debug!(steps = self.steps, gain_db, more_db, certainty = verdict.certainty, "verdict");
-        let steps = self.steps.saturating_sub(self.steps_at_publication).max(1);
-        self.step_worth_db = Some(more_db.max(0.0) / steps as f64);
-        if verdict.publishes {
-            self.take_over(more_db);
-            return self.publish(candidate, gain_db).map(Some);
-        }
-        self.verdicts_without_gain += 1;
-        if self.verdicts_without_gain >= self.config.pause_after {
-            tracing::info!(steps = self.steps, gain_db, "training pauses: no gain any more");
-            self.state = State::Paused;
-            self.gain_at_pause_db = gain_db;
-            self.patches_since_pause = 0;
-            if self.published.version() > 0 && self.snapshot_bytes == 0 {
-                // Recalled and nothing better since: who has joined after that scene still lacks it.
-                let told_db = self.told_gain_db.into();
-                return self.publish(self.published.weights(), told_db).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// What the held-out patches say of `candidate`.
-    fn judge(&mut self, candidate: &Weights) -> Result<Verdict, BackendError> {
-        let (over_base_image, over_published) = self.held_out.candidate(self.backend.as_mut(), candidate)?;
-        let over_shown = if self.in_force { &over_published } else { &over_base_image };
-        let (gain_db, more_db, certainty) =
-            (over_base_image.gain_db(), over_shown.gain_db(), over_shown.certainty());
-        let few = 1.0 + FEW_PATCHES / (self.held_out.len() as f64).powi(2);
-        let publishes = more_db >= self.config.publish_gain_db
-            && certainty >= self.config.publish_certainty * few
-            && gain_db > 0.0;
-        Ok(Verdict { gain_db, more_db, certainty, publishes, over_published })
-    }
-
-    /// Viewers are to see what gained so much over what they saw.
-    fn take_over(&mut self, more_db: f64) {
-        self.in_force = true;
-        self.untried = false;
-        self.verdicts_without_gain = 0;
-        self.learned_db += more_db;
-    }
-
-    /// Makes `weights` the next version. The group rolls when its deltas outweigh a snapshot, and where a snapshot
-    /// says nothing: back at version 0.
-    fn publish(&mut self, weights: Weights, gain_db: f64) -> Result<Publication, BackendError> {
-        let next = self.published.next(&weights);
-        let delta = update::encode(self.origin, &self.published, &next, gain_db as f32);
-        let snapshot = self.published.version() == 0
-            || next.grid() == self.version_0.grid()
-            || self.delta_bytes + delta.len() > self.snapshot_bytes;
-        let update = if snapshot {
-            let update = update::encode(self.origin, &self.version_0, &next, gain_db as f32);
-            (self.snapshot_bytes, self.delta_bytes) = (update.len(), 0);
-            update
-        } else {
-            self.delta_bytes += delta.len();
-            delta
-        };
-        self.show(next, update, snapshot, gain_db)
-    }
-
-    /// Notes what viewers will have once they have `update`.
-    fn show(
-        &mut self,
-        next: Published,
-        update: Vec<u8>,
-        snapshot: bool,
-        gain_db: f64,
-    ) -> Result<Publication, BackendError> {
-        self.held_out.publish(self.backend.as_mut(), &next.weights())?;
-        if let Ok(header) = update::header(&update) {
-            self.library.replace((&self.published, self.told_gain_db), (&next, &header));
-            self.told_gain_db = header.gain_db;
-        }
-        let version = next.version();
-        self.published = next;
-        self.steps_at_publication = self.steps;
-        Ok(Publication { update, snapshot, version, gain_db })
-    }
-}
-
-/// What held-out patches say of weights.
-struct Verdict {
-    /// Over the base image, dB.
-    gain_db: f64,
-    /// Over what is shown, dB,
-    more_db: f64,
-    /// in standard errors.
-    certainty: f64,
-    /// Whether that is enough.
-    publishes: bool,
-    over_published: Comparison,
 }
 
 /// Why [`Trainer::add`] refused a patch.

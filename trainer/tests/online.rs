@@ -5,7 +5,7 @@
 use hone_cpu::CpuTrainer;
 use hone_model::rng::Rng;
 use hone_model::update::{self, UpdateError};
-use hone_model::{Arch, Family, Origin, Published, Shelf};
+use hone_model::{Arch, Family, Holding, Origin, Published};
 use hone_trainer::{AddError, Config, Event, Pair, Publication, SIDE_MAX, State, Trainer};
 
 const SIDE: usize = 24;
@@ -240,59 +240,52 @@ fn begin(trainer: &mut Trainer, view: f32, scene: Scene, from: u64, steps: usize
     published
 }
 
-/// What a viewer does with updates.
-struct Viewer {
-    held: Published,
-    shelf: Shelf,
-    gain_db: f32,
-}
-
-impl Viewer {
-    fn take(&mut self, update: &[u8]) -> Result<(), UpdateError> {
-        let next = self.shelf.apply(&self.held, update)?;
-        let header = update::header(update)?;
-        self.shelf.replace((&self.held, self.gain_db), (&next, &header));
-        (self.held, self.gain_db) = (next, header.gain_db);
-        Ok(())
-    }
+/// What a viewer does with an update.
+fn take(viewer: &mut Holding, update: &[u8]) -> Result<(), UpdateError> {
+    let next = viewer.follow(update)?;
+    viewer.take(next, &update::header(update)?);
+    Ok(())
 }
 
 #[test]
 fn a_scene_that_returns_is_shown_what_was_learned_of_it_for_a_few_bytes() {
     let mut trainer = trainer(Config { pause_after: 30, held_out_max: 8, ..config() });
-    let mut viewer = Viewer { held: trainer.published().clone(), shelf: Shelf::default(), gain_db: 0.0 };
+    let mut viewer = Holding::new(trainer.published().clone());
     for publication in begin(&mut trainer, 180.0, Scene::Brighter, 0, 1000) {
-        viewer.take(&publication.update).unwrap();
+        take(&mut viewer, &publication.update).unwrap();
     }
     let brighter = trainer.published().clone();
     let elsewhere = begin(&mut trainer, 60.0, Scene::Darker, 100, 3000);
     assert!(elsewhere.last().is_some_and(|last| last.gain_db > 1.0));
     for publication in elsewhere {
-        viewer.take(&publication.update).unwrap();
+        take(&mut viewer, &publication.update).unwrap();
     }
-    let mut late = Viewer { held: viewer.held.clone(), shelf: Shelf::default(), gain_db: viewer.gain_db };
+    let mut late = Holding::new(viewer.published().clone());
 
     let returned = begin(&mut trainer, 178.0, Scene::Brighter, 200, 1000);
     let [off, recall, ..] = &returned[..] else { panic!("{returned:?}") };
     assert!(off.gain_db <= 0.0);
     assert!(recall.gain_db > 1.0 && recall.update.len() < 60, "{} bytes", recall.update.len());
     for publication in [off, recall] {
-        viewer.take(&publication.update).unwrap();
+        take(&mut viewer, &publication.update).unwrap();
     }
-    assert_eq!(viewer.held.grid(), brighter.grid());
-    assert_eq!(viewer.held.version(), recall.version);
+    assert_eq!(viewer.published().grid(), brighter.grid());
+    assert_eq!(viewer.published().version(), recall.version);
 
     // Who was not there when it was learned says so, and the next version stands alone.
-    late.take(&off.update).unwrap();
-    let shown = late.held.clone();
-    assert_eq!(late.take(&recall.update), Err(UpdateError::NotKept { version: recall.version }));
-    assert_eq!(late.held, shown);
+    take(&mut late, &off.update).unwrap();
+    let shown = late.published().clone();
+    assert_eq!(take(&mut late, &recall.update), Err(UpdateError::NotKept { version: recall.version }));
+    assert_eq!(*late.published(), shown);
     assert!(returned.get(2).is_some_and(|next| next.snapshot), "{} versions", returned.len());
     for publication in &returned[2..] {
-        viewer.take(&publication.update).unwrap();
-        late.take(&publication.update).unwrap();
+        take(&mut viewer, &publication.update).unwrap();
+        take(&mut late, &publication.update).unwrap();
     }
-    assert_eq!((late.held.hash(), viewer.held.hash()), (trainer.published().hash(), late.held.hash()));
+    assert_eq!(
+        (late.published().hash(), viewer.published().hash()),
+        (trainer.published().hash(), late.published().hash())
+    );
 }
 
 #[test]

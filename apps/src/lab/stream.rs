@@ -17,7 +17,7 @@ use hone_trainer::{Event, Trainer};
 use super::link::{Message, Uplink};
 use super::settings::Settings;
 use super::trace::Trace;
-use crate::auto_scale::{Net, advise, enough};
+use crate::auto_scale::{Net, NextLook, advise};
 use crate::camera::{self, Camera};
 use crate::learner::Learner;
 use crate::patch::{self, Purpose};
@@ -87,33 +87,10 @@ enum Due {
     Ask(bool),
 }
 
-/// Media time between two looks at what the video's bits are worth, microseconds.
-const WORTH_EVERY_US: i64 = 30_000_000;
-
-/// What the video's bits are worth, as the sender finds out while it sends; here that takes no time.
-#[derive(Default)]
-struct Worth {
-    frames: Vec<Frame>,
-    next_us: Option<i64>,
-    twice_the_bits_db: Option<f64>,
-}
-
-impl Worth {
-    fn see(&mut self, frame: &Frame, plan: &Plan, net: Net) -> Result<()> {
-        // Before the first windows of `Demand` end, nobody asks.
-        let next_us = *self.next_us.get_or_insert(frame.pts_us + WORTH_EVERY_US * 2 / 3);
-        if frame.pts_us < next_us {
-            return Ok(());
-        }
-        self.frames.push(frame.clone());
-        if enough(&self.frames) {
-            let advice = advise(plan, false, net, std::mem::take(&mut self.frames))?;
-            self.twice_the_bits_db = advice.twice_the_bits_db;
-            self.next_us = Some(next_us.saturating_add(WORTH_EVERY_US));
-        }
-        Ok(())
-    }
-}
+/// Media time between two looks at what the video's bits are worth, microseconds. Here they take no time.
+const LOOK_EVERY_US: i64 = 30_000_000;
+/// Media time of the first: before, `Demand` asks nobody.
+const FIRST_LOOK_US: i64 = 20_000_000;
 
 /// One run of a stream.
 pub struct Stream {
@@ -129,8 +106,10 @@ pub struct Stream {
     asks: bool,
     /// A rate of patches was given: as many are sent as it pays for, also several a frame.
     always_asks: bool,
-    worth: Worth,
     net: Net,
+    next_look: NextLook,
+    /// What the last look said that twice the bits would gain, dB.
+    twice_the_bits_db: Option<f64>,
     camera: Camera,
     video_kbps: f64,
     credit_bytes: f64,
@@ -191,8 +170,9 @@ impl Stream {
             asked: settings.train_at == Placement::Server,
             asks: true,
             always_asks: settings.patch_kbps.is_some(),
-            worth: Worth::default(),
             net: (settings.blocks, settings.features),
+            next_look: NextLook::at(FIRST_LOOK_US),
+            twice_the_bits_db: None,
             video_kbps,
             credit_bytes: PATCH_START_S * plan.patch_kbps * 125.0,
             last_pts_us: None,
@@ -253,9 +233,13 @@ impl Stream {
         let since_us = self.last_pts_us.replace(now_us).map_or(0, |last| now_us - last).clamp(0, 1_000_000);
         self.credit_bytes += pictures_kbps * patch_share * 125.0 * since_us as f64 / 1e6;
         self.debt.repay(since_us);
-        if self.asked && !self.always_asks {
+        if self.asked
+            && !self.always_asks
+            && let Some(frames) = self.next_look.see(&frame)
+        {
             let plan = Plan { video_kbps: self.video_kbps, ..self.plan };
-            self.worth.see(&frame, &plan, self.net)?;
+            self.twice_the_bits_db = advise(&plan, false, self.net, frames)?.twice_the_bits_db;
+            self.next_look = NextLook::at(now_us.saturating_add(LOOK_EVERY_US));
         }
         let mut patch_bytes = 0;
         while self.asked
@@ -266,7 +250,7 @@ impl Stream {
             let learn = self.totals.patches.is_multiple_of(PATCHES_PER_LEARN);
             let purpose = if learn { Purpose::Learn } else { Purpose::Judge };
             let Some((pts_us, mut message)) = self.camera.patch(purpose)? else { break };
-            if let Some(worth_db) = self.worth.twice_the_bits_db {
+            if let Some(worth_db) = self.twice_the_bits_db {
                 patch::tell_worth(&mut message, worth_db);
             }
             self.credit_bytes -= message.len() as f64;

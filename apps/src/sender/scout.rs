@@ -8,7 +8,7 @@ use anyhow::Result;
 use hone_media::frame::Frame;
 
 use super::Plan;
-use crate::auto_scale::{Advice, Net, advise, enough};
+use crate::auto_scale::{Advice, Net, NextLook, advise};
 
 /// A change is announced so much media time ahead, so that everybody knows of it when it comes.
 const AHEAD_US: i64 = 1_000_000;
@@ -20,12 +20,12 @@ const SHARE: u32 = 10;
 const LOOKS: u32 = 2;
 
 /// A change that is to come.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Announced {
+#[derive(Clone, Copy)]
+pub(super) struct Announced {
     /// Media time of the first picture that may be sent so.
-    pub from_us: i64,
+    pub(super) from_us: i64,
     /// How that is sent.
-    pub plan: Plan,
+    pub(super) plan: Plan,
 }
 
 impl Announced {
@@ -51,8 +51,8 @@ pub struct ByLooks {
     net: Net,
     /// Whether the scale may change.
     free: bool,
-    frames: Vec<Frame>,
-    next_look_us: Option<i64>,
+    /// None while there is one.
+    next: Option<NextLook>,
     looking: Option<JoinHandle<Look>>,
     /// Which scale the last looks have preferred, and how many of them.
     preferred: Option<(u32, u32)>,
@@ -65,15 +65,7 @@ type Look = (Result<Advice>, Duration);
 impl ByLooks {
     /// For viewers who run this network; the scale changes only if it is `free` to.
     pub fn new(net: Net, free: bool) -> Self {
-        Self {
-            net,
-            free,
-            frames: vec![],
-            next_look_us: None,
-            looking: None,
-            preferred: None,
-            twice_the_bits_db: None,
-        }
+        Self { net, free, next: None, looking: None, preferred: None, twice_the_bits_db: None }
     }
 
     /// The change that a look asks for, if those before it have asked for the same.
@@ -97,7 +89,7 @@ impl Scout for ByLooks {
         if let Some(looking) = self.looking.take_if(|looking| looking.is_finished()) {
             let (look, took) = looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let rest_us = i64::try_from((took * SHARE).as_micros()).unwrap_or(i64::MAX).max(LOOK_EVERY_US);
-            self.next_look_us = Some(frame.pts_us.saturating_add(rest_us));
+            self.next = Some(NextLook::at(frame.pts_us.saturating_add(rest_us)));
             match look {
                 Ok(Advice { better, twice_the_bits_db }) => {
                     tracing::debug!(twice_the_bits_db, "looked");
@@ -107,14 +99,11 @@ impl Scout for ByLooks {
                 Err(error) => tracing::warn!(%error, "nothing else could be tried"),
             }
         }
-        let next_us = *self.next_look_us.get_or_insert(frame.pts_us.saturating_add(LOOK_EVERY_US));
-        if self.looking.is_some() || frame.pts_us < next_us {
-            return None;
-        }
-        self.frames.push(frame.clone());
-        if enough(&self.frames) {
-            let (frames, plan) = (std::mem::take(&mut self.frames), *plan);
-            let (net, free) = (self.net, self.free);
+        if self.looking.is_none() {
+            let first = || NextLook::at(frame.pts_us.saturating_add(LOOK_EVERY_US));
+            let frames = self.next.get_or_insert_with(first).see(frame)?;
+            let (plan, net, free) = (*plan, self.net, self.free);
+            self.next = None;
             self.looking = Some(std::thread::spawn(move || {
                 let begun = Instant::now();
                 let one_core = rayon::ThreadPoolBuilder::new().num_threads(1).build();

@@ -1,7 +1,7 @@
 //! What a stream has learned, kept over the end of its server.
 
 use hone_model::backend::BackendError;
-use hone_model::{Published, update};
+use hone_model::{Holding, Published, update};
 
 use super::Trainer;
 
@@ -10,7 +10,7 @@ impl Trainer {
     /// here. `gain_db` is that of their publication.
     pub fn snapshot(&self, gain_db: f64) -> Option<Vec<u8>> {
         let learned = self.in_force && !self.at_origin();
-        learned.then(|| update::encode(self.origin, &self.version_0, &self.published, gain_db as f32))
+        learned.then(|| update::encode(self.origin, &self.version_0, self.published(), gain_db as f32))
     }
 
     /// Goes on from what an earlier run of this stream had published, and counts versions on from there. Viewers get
@@ -23,7 +23,7 @@ impl Trainer {
     /// If they are of another architecture.
     pub fn resume(&mut self, saved: &Published) -> Result<(), BackendError> {
         self.backend.reset(&saved.weights())?;
-        self.published = self.version_0.clone().at_version(saved.version());
+        self.holding = Holding::new(self.version_0.clone().at_version(saved.version()));
         (self.untried, self.resumed) = (true, true);
         Ok(())
     }
