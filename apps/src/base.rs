@@ -51,7 +51,7 @@ pub struct Options {
     pub bits_per_pixel: (f64, f64),
     /// How many steps to train.
     pub steps: u64,
-    /// Weights to start from, a model update for the same network at any scale; drawn if none.
+    /// Weights to start from, a model update for this network or a smaller one, at any scale; drawn if none.
     pub from: Option<PathBuf>,
     /// The model update to write.
     pub out: PathBuf,
@@ -90,7 +90,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
     let mut learner = Learner::new(Trainer::new(Box::new(backend), origin, config)?)?;
     if let Some(path) = &options.from {
         let mut weights = Published::origin(options.arch, origin).weights();
-        weights.adopt_layers(&read(path, options.arch)?);
+        weights.adopt(&read(path, options.arch)?);
         learner.trainer.start_from(&weights)?;
     }
     anyhow::ensure!(
@@ -183,15 +183,18 @@ fn open(plan: &Plan, options: &Options, rng: &mut Rng) -> Result<Camera> {
     Ok(Camera::new(camera::Config { scale, encode, patch_quality: 98, seed: rng.next_u64() })?)
 }
 
-/// The weights of a model update for `arch` at any scale.
+/// The weights of a model update for `arch` or a smaller network, at any scale.
 fn read(path: &Path, arch: Arch) -> Result<Weights> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let id = update::header(&bytes).with_context(|| format!("{} is no model", path.display()))?.arch_id;
-    let mut scaled =
-        (1..=4).filter_map(|scale| Arch::new(arch.family, arch.blocks, arch.features, scale).ok());
-    let theirs = scaled
+    let theirs = (1..=arch.blocks)
+        .flat_map(|blocks| (8..=arch.features).step_by(8).map(move |features| (blocks, features)))
+        .flat_map(|(blocks, features)| (1..=4).map(move |scale| (blocks, features, scale)))
+        .filter_map(|(blocks, features, scale)| Arch::new(arch.family, blocks, features, scale).ok())
         .find(|arch| arch.id() == id)
-        .with_context(|| format!("{} is no model of {arch} at any scale", path.display()))?;
+        .with_context(|| {
+            format!("{} is no model of {arch}, or of a smaller network, at any scale", path.display())
+        })?;
     // A snapshot applies to anything of its architecture.
     let held = update::apply(&Published::origin(theirs, Origin::Seed(0)), &bytes)
         .with_context(|| format!("{} is damaged, or no model that stands alone", path.display()))?;

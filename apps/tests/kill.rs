@@ -87,7 +87,7 @@ fn has_saved(folder: &Path, begun: SystemTime, limit: Duration) -> bool {
     let start = Instant::now();
     let saved = || {
         let files = std::fs::read_dir(folder.join("models")).into_iter().flatten().flatten();
-        let mut models = files.filter(|file| file.path().extension().is_some_and(|end| end == "hnu"));
+        let mut models = files.filter(|file| file.path().extension().is_some_and(|end| end == "hnl"));
         models.any(|model| model.metadata().and_then(|file| file.modified()).is_ok_and(|time| time >= begun))
     };
     while !saved() && start.elapsed() < limit {
@@ -128,7 +128,7 @@ fn models(folder: &Path) -> usize {
     let files: Vec<String> = files.collect();
     for name in &files {
         let parts: Vec<&str> = name.split('.').collect();
-        let ["cam", arch, "hnu"] = parts[..] else { panic!("{name} is no saved model of this stream") };
+        let ["cam", arch, "hnl"] = parts[..] else { panic!("{name} is no saved model of this stream") };
         assert!(models.load("cam", arch.parse().unwrap()).is_some(), "{name} was torn");
     }
     files.len()

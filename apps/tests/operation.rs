@@ -149,7 +149,7 @@ fn a_server_with_tokens_is_watched_reloaded_and_goes_on_where_it_was() {
         assert!(event["level"].is_string() && event["message"].is_string(), "{line}");
     }
     drop((sender, viewer));
-    let model = folder.join("models/cam.live-1x8-x2.hnu");
+    let model = folder.join("models/cam.live-1x8-x2.hnl");
     assert!(model.exists() && version >= 1.0, "{}", process.stderr());
 
     // The next run goes on from it; a damaged one is set aside, and the stream begins anew.
@@ -167,7 +167,7 @@ fn a_server_with_tokens_is_watched_reloaded_and_goes_on_where_it_was() {
         sender.end_cleanly(MOMENT);
         run.process.interrupt();
         assert_eq!(run.process.end(MOMENT), 0, "{}", run.process.stderr());
-        assert!(!damage || folder.join("models/cam.live-1x8-x2.hnu.corrupt").exists());
+        assert!(!damage || folder.join("models/cam.live-1x8-x2.hnl.corrupt").exists());
     }
 }
 

@@ -322,6 +322,12 @@ async fn who_does_harm_is_refused_with_a_reason_and_nobody_else_misses_a_frame()
         for message in &sends {
             out.send(message).await;
         }
+        if !changes.is_empty() {
+            let started = |line: &str| line.contains("stream started") && line.contains(name);
+            server.wait_for(&format!("start of {name}"), MOMENT, |process| {
+                process.stderr().lines().any(started).then_some(())
+            });
+        }
         for catalog in changes {
             out.catalog.write(true, out.pts_us, catalog.into()).unwrap();
             // Each is to be read, or only the newest would count.

@@ -1,5 +1,7 @@
 //! Bicubic upscaling by a whole factor.
 
+use std::cell::RefCell;
+
 use hone_model::Yuv420;
 use hone_model::reference::bicubic_taps;
 use rayon::prelude::*;
@@ -24,33 +26,31 @@ impl Taps {
         Self { s, phases: phases.collect() }
     }
 
-    /// Output row `y` of a three-channel map, upscaled: (3, s, W), column `x·s + phase` at `[.., phase, x]`.
+    /// Output row `y` of a three-channel map, upscaled.
     #[inline(always)]
-    pub fn row(&self, src: &Map, y: usize, out: &mut [f32]) {
+    pub fn row(&self, src: &Map, y: usize, out: &mut Line) {
         let w = src.w;
-        assert_eq!((src.group, out.len()), (GROUP_RGB, 3 * self.s * w));
+        let Line { values, pixels, channel } = out;
+        assert_eq!((src.group, values.len()), (GROUP_RGB, 3 * self.s * w));
         let clamp = |i: isize, len: usize| i.clamp(0, len as isize - 1) as usize;
         let (first, taps) = self.phases[y % self.s];
         let [a, b, c, d]: [&[f32]; 4] = std::array::from_fn(|k| {
             let y = clamp((y / self.s) as isize + first + k as isize, src.h);
             &src.padded_row(y + 1)[GROUP_RGB..(w + 1) * GROUP_RGB]
         });
-        let mut pixels = vec![0.0; w * GROUP_RGB];
         for ((((v, a), b), c), d) in pixels.iter_mut().zip(a).zip(b).zip(c).zip(d) {
             *v = taps[0] * a + taps[1] * b + taps[2] * c + taps[3] * d;
         }
-        // Two columns of edge on either side, so that the horizontal taps need no guard.
-        let mut line = vec![0.0; w + 4];
-        for (c, out) in out.chunks_exact_mut(self.s * w).enumerate() {
-            for (v, pixel) in line[2..].iter_mut().zip(pixels.chunks_exact(GROUP_RGB)) {
+        for (c, out) in values.chunks_exact_mut(self.s * w).enumerate() {
+            for (v, pixel) in channel[2..].iter_mut().zip(pixels.chunks_exact(GROUP_RGB)) {
                 *v = pixel[c];
             }
-            let (left, right) = (line[2], line[w + 1]);
-            line[..2].fill(left);
-            line[w + 2..].fill(right);
+            let (left, right) = (channel[2], channel[w + 1]);
+            channel[..2].fill(left);
+            channel[w + 2..].fill(right);
             for ((first, taps), out) in self.phases.iter().zip(out.chunks_exact_mut(w)) {
                 let from = (2 + first) as usize;
-                let shifted: [&[f32]; 4] = std::array::from_fn(|k| &line[from + k..][..w]);
+                let shifted: [&[f32]; 4] = std::array::from_fn(|k| &channel[from + k..][..w]);
                 for (x, v) in out.iter_mut().enumerate() {
                     *v = taps[0] * shifted[0][x]
                         + taps[1] * shifted[1][x]
@@ -59,6 +59,37 @@ impl Taps {
                 }
             }
         }
+    }
+}
+
+/// One row of an image while it is made.
+#[derive(Default)]
+pub struct Line {
+    /// (3, s, W) f32: column `x·s + phase` at `[.., phase, x]`.
+    pub values: Vec<f32>,
+    /// A row of the picture, between two of its rows.
+    pixels: Vec<f32>,
+    /// One channel of it, with two columns of edge on either side, so that the horizontal taps need no guard.
+    channel: Vec<f32>,
+}
+
+impl Line {
+    /// For pictures of `w` columns at scale `s`.
+    pub fn new(w: usize, s: usize) -> Self {
+        Self { values: vec![0.0; 3 * s * w], pixels: vec![0.0; w * GROUP_RGB], channel: vec![0.0; w + 4] }
+    }
+
+    /// Calls `work` with this thread's own, which is kept from row to row and from frame to frame.
+    pub fn with(w: usize, s: usize, work: impl FnOnce(&mut Self)) {
+        thread_local! {
+            static LINE: RefCell<Line> = RefCell::default();
+        }
+        LINE.with_borrow_mut(|line| {
+            if (line.values.len(), line.channel.len()) != (3 * s * w, w + 4) {
+                *line = Self::new(w, s);
+            }
+            work(line);
+        });
     }
 }
 
@@ -73,38 +104,51 @@ pub fn bicubic(rgb: &[f32], h: usize, w: usize, s: usize) -> Vec<f32> {
     }
     let taps = Taps::new(s);
     let mut out = vec![0.0; h * w * s * s * 3];
-    let mut line = vec![0.0; 3 * s * w];
+    let mut line = Line::new(w, s);
     for (y, out) in out.chunks_exact_mut(w * s * 3).enumerate() {
         taps.row(&map, y, &mut line);
-        store_rgb(&line, s, out);
+        store_rgb(&line.values, s, out);
     }
     out
 }
 
-/// Picture -> (s·H, s·W, 4) 8-bit RGBA, alpha 255: what a viewer shows when no network is in force.
-///
-/// # Panics
-/// If `rgba` has another length.
-pub fn upscale_bicubic(picture: &Yuv420, s: usize, rgba: &mut [u8]) {
-    let mut map = Map::new(3, GROUP_RGB, picture.h, picture.w);
-    load_picture(picture, &mut map);
-    assert_eq!(
-        rgba.len(),
-        picture.h * picture.w * s * s * 4,
-        "output of {}x{}",
-        picture.w * s,
-        picture.h * s
-    );
-    let taps = Taps::new(s);
-    rgba.par_chunks_exact_mut(picture.w * s * 4).enumerate().for_each(|(y, rgba)| {
-        let mut line = vec![0.0; 3 * s * picture.w];
-        simd(
-            (&mut line, rgba),
-            #[inline(always)]
-            |(line, rgba)| {
-                Output::Base(&taps).row(&map, y, line);
-                store_rgba(line, s, rgba);
-            },
-        );
-    });
+/// What a viewer shows when no network is in force. Memory is taken for the first picture of a size.
+pub struct Bicubic {
+    taps: Taps,
+    /// The picture's RGB.
+    map: Map,
+}
+
+impl Bicubic {
+    /// For images of `s` times the size of their pictures.
+    pub fn new(s: usize) -> Self {
+        Self { taps: Taps::new(s), map: Map::new(3, GROUP_RGB, 0, 0) }
+    }
+
+    /// Picture -> (s·H, s·W, 4) 8-bit RGBA, alpha 255.
+    ///
+    /// # Panics
+    /// If `rgba` has another length.
+    pub fn upscale(&mut self, picture: &Yuv420, rgba: &mut [u8]) {
+        let (s, h, w) = (self.taps.s, picture.h, picture.w);
+        assert_eq!(rgba.len(), 4 * s * h * s * w, "image of {}x{}", s * w, s * h);
+        if (self.map.h, self.map.w) != (h, w) {
+            self.map = Map::new(3, GROUP_RGB, h, w);
+        }
+        load_picture(picture, &mut self.map);
+        let Self { taps, map } = &*self;
+        let rows = rgba.par_chunks_exact_mut(4 * s * w).enumerate();
+        rows.for_each(|(y, rgba)| {
+            Line::with(w, s, |line| {
+                simd(
+                    (line, rgba),
+                    #[inline(always)]
+                    |(line, rgba)| {
+                        Output::Base(taps).row(map, y, line);
+                        store_rgba(&line.values, s, rgba);
+                    },
+                );
+            });
+        });
+    }
 }

@@ -20,7 +20,7 @@ mod trainer;
 mod winograd;
 mod yuv_rgb;
 
-pub use bicubic::{bicubic, upscale_bicubic};
+pub use bicubic::{Bicubic, bicubic};
 pub use network::Network;
 pub use reuse::Reuse;
 pub use simd::{code_value, simd};

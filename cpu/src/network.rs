@@ -4,6 +4,7 @@ use hone_model::backend::Images;
 use hone_model::{Op, Weights, Yuv420};
 use rayon::prelude::*;
 
+use crate::bicubic::Line;
 use crate::conv3x3::{Packed, Threads};
 use crate::map::Map;
 use crate::program::{Program, load_image, store_rgb, store_rgba};
@@ -54,8 +55,8 @@ impl Network {
         }
     }
 
-    /// Runs on what is loaded and calls `store(line, s, out)` for each output row, `line` being (3, s, W) f32 as
-    /// [`Output::row`](crate::program::Output::row) gives it, on all cores.
+    /// Runs on what is loaded and calls `store(line, s, out)` for each output row, `line` being its [`Line::values`], on all
+    /// cores.
     fn run<T: Send>(
         &mut self,
         out: &mut [T],
@@ -73,16 +74,18 @@ impl Network {
         let output = self.program.output(&self.maps[self.buffers[self.program.ops.len()]]);
         let width = input.w * self.program.arch.scale();
         assert_eq!(out.len(), input.h * self.program.arch.scale() * width * channels, "size of the output");
-        out.par_chunks_exact_mut(width * channels).enumerate().for_each(|(y, out)| {
-            let mut line = vec![0.0; 3 * width];
-            simd(
-                (&mut line, out),
-                #[inline(always)]
-                |(line, out)| {
-                    output.row(input, y, line);
-                    store(line, self.program.last_shuffle, out);
-                },
-            );
+        let rows = out.par_chunks_exact_mut(width * channels).enumerate();
+        rows.for_each(|(y, out)| {
+            Line::with(input.w, self.program.arch.scale(), |line| {
+                simd(
+                    (line, out),
+                    #[inline(always)]
+                    |(line, out)| {
+                        output.row(input, y, line);
+                        store(&line.values, self.program.last_shuffle, out);
+                    },
+                );
+            });
         });
         after("bicubic");
     }

@@ -4,7 +4,7 @@ use hone_model::arch::{Base, RGB_MEAN, quantiser_input};
 use hone_model::backend::Images;
 use hone_model::{Arch, Layer, Op, Weights};
 
-use crate::bicubic::Taps;
+use crate::bicubic::{Line, Taps};
 use crate::conv3x3::{Epilogue, Packed, Threads, conv3x3};
 use crate::map::{GROUP, GROUP_RGB, Map};
 use crate::pixel_shuffle::pixel_shuffle;
@@ -132,17 +132,18 @@ pub enum Output<'a> {
 }
 
 impl Output<'_> {
-    /// Row `y` of the image, (3, s, W) f32: column `x·s + phase` at `[.., phase, x]`. `input` is value 0.
+    /// Row `y` of the image. `input` is value 0.
     #[inline(always)]
-    pub fn row(&self, input: &Map, y: usize, out: &mut [f32]) {
+    pub fn row(&self, input: &Map, y: usize, out: &mut Line) {
         let base = match *self {
             Output::Base(taps) => Some(taps),
             Output::Network { base, .. } => base,
         };
         match base {
             Some(taps) => taps.row(input, y, out),
-            None => out.fill(0.0),
+            None => out.values.fill(0.0),
         }
+        let out = &mut out.values[..];
         for (plane, mean) in out.chunks_exact_mut(out.len() / 3).zip(RGB_MEAN) {
             plane.iter_mut().for_each(|v| *v += mean);
         }
@@ -177,16 +178,20 @@ fn add_shuffled<const S: usize>(last: &Map, y: usize, out: &mut [f32]) {
 /// (3, s, W) f32 -> (s·W, 4) u8, alpha 255.
 #[inline(always)]
 pub fn store_rgba(line: &[f32], s: usize, rgba: &mut [u8]) {
+    const BLOCK: usize = 64;
     let w = line.len() / (3 * s);
-    let mut packed = vec![0u32; w];
+    let mut packed = [0u32; BLOCK];
     for phase in 0..s {
         let [r, g, b]: [&[f32]; 3] = std::array::from_fn(|c| &line[(c * s + phase) * w..][..w]);
-        for (((packed, r), g), b) in packed.iter_mut().zip(r).zip(g).zip(b) {
-            let [r, g, b] = [r, g, b].map(|v| u32::from(quantise(*v)));
-            *packed = r | g << 8 | b << 16 | 255 << 24;
-        }
-        for (pixels, packed) in rgba.chunks_exact_mut(4 * s).zip(&packed) {
-            pixels[4 * phase..4 * phase + 4].copy_from_slice(&packed.to_le_bytes());
+        let blocks = r.chunks(BLOCK).zip(g.chunks(BLOCK)).zip(b.chunks(BLOCK));
+        for (((r, g), b), rgba) in blocks.zip(rgba.chunks_mut(4 * s * BLOCK)) {
+            for (((packed, r), g), b) in packed.iter_mut().zip(r).zip(g).zip(b) {
+                let [r, g, b] = [r, g, b].map(|v| u32::from(quantise(*v)));
+                *packed = r | g << 8 | b << 16 | 255 << 24;
+            }
+            for (pixels, packed) in rgba.chunks_exact_mut(4 * s).zip(&packed) {
+                pixels[4 * phase..4 * phase + 4].copy_from_slice(&packed.to_le_bytes());
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! A frame without the network: the bicubic upscale, and where nothing moves the detail of the network's last frame.
 
+use std::cell::RefCell;
+
 use hone_model::reference::STILL_CELL;
 use hone_model::{Colour, Yuv420};
 use rayon::prelude::*;
 
-use crate::bicubic::Taps;
+use crate::bicubic::{Line, Taps};
 use crate::map::{GROUP_RGB, Map};
 use crate::program::{Output, store_rgba};
 use crate::simd::simd;
@@ -31,13 +33,33 @@ struct Last {
 }
 
 /// What one thread works with.
+#[derive(Default)]
 struct Lines {
-    now: Vec<f32>,
-    last: Vec<f32>,
+    now: Line,
+    last: Line,
     /// (s, W): of column `x·s + phase` at `[phase, x]`, as in the others.
     weights: Vec<f32>,
     /// RGBA of one phase, (W).
     packed: Vec<u32>,
+}
+
+impl Lines {
+    fn new(w: usize, s: usize) -> Self {
+        Self { now: Line::new(w, s), last: Line::new(w, s), weights: vec![0.0; s * w], packed: vec![0; w] }
+    }
+
+    /// Calls `work` with this thread's own, which is kept from row to row and from frame to frame.
+    fn with(w: usize, s: usize, work: impl FnOnce(&mut Self)) {
+        thread_local! {
+            static LINES: RefCell<Lines> = RefCell::default();
+        }
+        LINES.with_borrow_mut(|lines| {
+            if (lines.packed.len(), lines.weights.len()) != (w, s * w) {
+                *lines = Self::new(w, s);
+            }
+            work(lines);
+        });
+    }
 }
 
 impl Reuse {
@@ -87,26 +109,22 @@ impl Reuse {
         let corners = self.stillness.weights(picture.y, y, h, w);
         let (now, before, taps) = (&*now, &*before, &self.taps);
         let rows = rgba.par_chunks_exact_mut(4 * s * w).zip(self.last.shown.par_chunks_exact(4 * s * w));
-        let lines = || Lines {
-            now: vec![0.0; 3 * s * w],
-            last: vec![0.0; 3 * s * w],
-            weights: vec![0.0; s * w],
-            packed: vec![0; w],
-        };
-        rows.enumerate().for_each_init(lines, |lines, (row, (rgba, shown))| {
-            simd(
-                (lines, rgba),
-                #[inline(always)]
-                |(lines, rgba)| {
-                    let base = Output::Base(taps);
-                    base.row(now, row, &mut lines.now);
-                    if weights_row(corners, s, row, w, &mut lines.weights) {
-                        base.row(before, row, &mut lines.last);
-                        add_residual(lines, shown, s);
-                    }
-                    store_rgba(&lines.now, s, rgba);
-                },
-            );
+        rows.enumerate().for_each(|(row, (rgba, shown))| {
+            Lines::with(w, s, |lines| {
+                simd(
+                    (lines, rgba),
+                    #[inline(always)]
+                    |(lines, rgba)| {
+                        let base = Output::Base(taps);
+                        base.row(now, row, &mut lines.now);
+                        if weights_row(corners, s, row, w, &mut lines.weights) {
+                            base.row(before, row, &mut lines.last);
+                            add_residual(lines, shown, s);
+                        }
+                        store_rgba(&lines.now.values, s, rgba);
+                    },
+                );
+            });
         });
     }
 }
@@ -145,7 +163,7 @@ fn add_residual(lines: &mut Lines, shown: &[u8], s: usize) {
         }
         for c in 0..3 {
             let from = (c * s + phase) * w;
-            let values = lines.now[from..from + w].iter_mut().zip(&lines.last[from..from + w]);
+            let values = lines.now.values[from..from + w].iter_mut().zip(&lines.last.values[from..from + w]);
             for (((now, last), weight), packed) in values.zip(weights).zip(&lines.packed) {
                 let shown = (packed >> (8 * c) & 255) as f32;
                 *now += weight * (shown * (1.0 / 255.0) - last);

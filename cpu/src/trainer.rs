@@ -7,6 +7,7 @@ use hone_model::gather::{Draw, Patch, Patches};
 use hone_model::{Arch, Op, Weights};
 use rayon::prelude::*;
 
+use crate::bicubic::Line;
 use crate::conv3x3::{Epilogue, Packed, Threads, conv3x3};
 use crate::conv3x3_grad_weights::conv3x3_grad_weights;
 use crate::map::Map;
@@ -107,12 +108,12 @@ impl Scratch {
         let stride = grad.stride();
         let target = &hr.rgb[n * hr.h * hr.w * 3..][..hr.h * hr.w * 3];
         let inverse_count = 1.0 / hr.rgb.len() as f32;
-        let mut line = vec![0.0; 3 * hr.w];
+        let mut line = Line::new(input.w, program.arch.scale());
         let mut sum = 0.0;
         for (y, target) in target.chunks_exact(hr.w * 3).enumerate() {
             output.row(input, y, &mut line);
             let grad = &mut grad.data[(y / s + 1) * stride..][..stride];
-            for (plane, line) in line.chunks_exact(last.w).enumerate() {
+            for (plane, line) in line.values.chunks_exact(last.w).enumerate() {
                 let (c, phase) = (plane / s, plane % s);
                 let channel = last.at((c * s + y % s) * s + phase, 0);
                 let target = target[3 * phase + c..].iter().step_by(3 * s);

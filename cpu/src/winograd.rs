@@ -125,7 +125,8 @@ pub fn conv3x3(
     let arch = Arch::new();
     let stride = dst.stride();
     let (h, w, end) = (dst.h, dst.w, (dst.h + 1) * stride);
-    let below = zeros(src.stride());
+    // Below the padding is more of it: the row above the map will do.
+    let row = |y: usize| src.padded_row(if y < h + 2 { y } else { 0 });
     let band = |(i, dst): (usize, &mut [f32])| {
         let y = i * OUT;
         SCRATCH.with_borrow_mut(|scratch| {
@@ -134,7 +135,7 @@ pub fn conv3x3(
             scratch.resize(scratch.len().max(inputs + products), 0.0);
             let (inputs, products) = scratch.split_at_mut(inputs);
             arch.dispatch(Band {
-                src: std::array::from_fn(|r| if y + r < h + 2 { src.padded_row(y + r) } else { &below }),
+                src: std::array::from_fn(|r| row(y + r)),
                 w,
                 filters,
                 bias,

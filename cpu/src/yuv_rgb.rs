@@ -1,5 +1,7 @@
 //! Decoded 4:2:0 planes to RGB at luma size.
 
+use std::cell::RefCell;
+
 use hone_model::Yuv420;
 use hone_model::arch::{RGB_MEAN, quantiser_input};
 use rayon::prelude::*;
@@ -9,6 +11,7 @@ use crate::simd::{code_value, simd};
 
 /// The working memory of one row: each step of the conversion is a loop of its own over whole lines, so that the
 /// compiler turns it into SIMD.
+#[derive(Default)]
 struct Lines {
     /// A chroma line between two rows of samples, and one more sample, the last again.
     samples: Vec<f32>,
@@ -21,6 +24,19 @@ impl Lines {
     fn new(w: usize) -> Self {
         let line = || vec![0.0; w];
         Self { samples: vec![0.0; w / 2 + 1], u: line(), v: line(), rgb: [line(), line(), line()] }
+    }
+
+    /// Calls `work` with this thread's own, which is kept from row to row and from frame to frame.
+    fn with(w: usize, work: impl FnOnce(&mut Self)) {
+        thread_local! {
+            static LINES: RefCell<Lines> = RefCell::default();
+        }
+        LINES.with_borrow_mut(|lines| {
+            if lines.u.len() != w {
+                *lines = Self::new(w);
+            }
+            work(lines);
+        });
     }
 
     /// Row `y` as R, G and B, nominally 0..=1, not clamped.
@@ -68,9 +84,8 @@ fn for_each_row<T: Send>(
 ) {
     picture.check();
     let rows = out.par_chunks_exact_mut(stride).take(picture.h).enumerate();
-    rows.for_each_init(
-        || Lines::new(picture.w),
-        |lines, (y, row)| {
+    rows.for_each(|(y, row)| {
+        Lines::with(picture.w, |lines| {
             simd(
                 (lines, row),
                 #[inline(always)]
@@ -79,8 +94,8 @@ fn for_each_row<T: Send>(
                     write(row, [r, g, b]);
                 },
             );
-        },
-    );
+        });
+    });
 }
 
 /// Picture -> (H, W, 3) f32 RGB, nominally 0..=1, not clamped.

@@ -80,6 +80,7 @@ pub struct Decoder {
     pending_us: BinaryHeap<Reverse<i64>>,
     /// The part of the access unit that the codec gets to see.
     filtered: Vec<u8>,
+    pool: Pool,
 }
 
 impl Decoder {
@@ -96,6 +97,7 @@ impl Decoder {
             quantiser: None,
             pending_us: BinaryHeap::new(),
             filtered: Vec::new(),
+            pool: Pool::default(),
         })
     }
 
@@ -121,7 +123,8 @@ impl Decoder {
         let mut frames = Vec::new();
         match self.codec.decode(&self.filtered) {
             Ok(Some(yuv)) => {
-                frames.push(frame(&yuv, due(&mut self.pending_us, pts_us), sequence.colour, self.quantiser)?);
+                let pts_us = due(&mut self.pending_us, pts_us);
+                frames.push(self.pool.frame(&yuv, pts_us, sequence.colour, self.quantiser)?);
             }
             Ok(None) => {}
             Err(error) => {
@@ -165,7 +168,7 @@ impl Decoder {
         let held = self.codec.flush_remaining().map_err(|error| Error::Codec(error.to_string()))?;
         for yuv in &held {
             let Some(Reverse(pts_us)) = self.pending_us.pop() else { break };
-            frames.push(frame(yuv, pts_us, colour, self.quantiser)?);
+            frames.push(self.pool.frame(yuv, pts_us, colour, self.quantiser)?);
         }
         Ok(())
     }
@@ -238,25 +241,52 @@ fn due(pending_us: &mut BinaryHeap<Reverse<i64>>, fallback_us: i64) -> i64 {
     pending_us.pop().map_or(fallback_us, |Reverse(pts_us)| pts_us)
 }
 
-/// Copies a decoded picture out of the codec's buffers.
-fn frame(yuv: &DecodedYUV<'_>, pts_us: i64, colour: Colour, quantiser: Option<u8>) -> Result<Frame, Error> {
-    let (width, height) = yuv.dimensions();
-    let (y_stride, u_stride, v_stride) = yuv.strides();
-    let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
-    crate::frame::check_size(side(width), side(height))?;
-    let pack = |plane: &[u8], stride: usize, width: usize, height: usize| {
-        let mut packed = Vec::with_capacity(width * height);
-        for row in plane.chunks(stride.max(1)).take(height) {
-            packed.extend_from_slice(&row[..width.min(row.len())]);
+/// Pictures that were handed out: one that nobody holds any more is filled again.
+#[derive(Default)]
+struct Pool(Vec<Arc<I420>>);
+
+impl Pool {
+    /// Pictures that are remembered. Who holds more at a time has new ones made.
+    const MAX: usize = 8;
+
+    /// Copies a decoded picture out of the codec's buffers.
+    fn frame(
+        &mut self,
+        yuv: &DecodedYUV<'_>,
+        pts_us: i64,
+        colour: Colour,
+        quantiser: Option<u8>,
+    ) -> Result<Frame, SizeError> {
+        let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+        let (width, height) = yuv.dimensions();
+        let mut image = self.take(side(width), side(height))?;
+        // Nobody else has it yet: this copies nothing.
+        let planes = Arc::make_mut(&mut image);
+        let (y_stride, u_stride, v_stride) = yuv.strides();
+        copy('Y', yuv.y(), y_stride, planes.y_mut(), width)?;
+        copy('U', yuv.u(), u_stride, planes.u_mut(), width / 2)?;
+        copy('V', yuv.v(), v_stride, planes.v_mut(), width / 2)?;
+        if self.0.len() < Self::MAX {
+            self.0.push(image.clone());
         }
-        packed
-    };
-    let image = I420::from_planes(
-        side(width),
-        side(height),
-        pack(yuv.y(), y_stride, width, height),
-        pack(yuv.u(), u_stride, width / 2, height / 2),
-        pack(yuv.v(), v_stride, width / 2, height / 2),
-    )?;
-    Ok(Frame { pts_us, image: Arc::new(image), colour, quantiser })
+        Ok(Frame { pts_us, image, colour, quantiser })
+    }
+
+    fn take(&mut self, width: u32, height: u32) -> Result<Arc<I420>, SizeError> {
+        self.0.retain(|image| (image.width(), image.height()) == (width, height));
+        match self.0.iter().position(|image| Arc::strong_count(image) == 1) {
+            Some(free) => Ok(self.0.swap_remove(free)),
+            None => Ok(Arc::new(I420::new(width, height)?)),
+        }
+    }
+}
+
+/// Packs the rows of a plane of the codec.
+fn copy(plane: char, from: &[u8], stride: usize, to: &mut [u8], width: usize) -> Result<(), SizeError> {
+    let (have, need) = (from.len(), to.len());
+    let mut rows = from.chunks(stride.max(1)).filter_map(|row| row.get(..width));
+    for to in to.chunks_exact_mut(width) {
+        to.copy_from_slice(rows.next().ok_or(SizeError::Plane { plane, have, need })?);
+    }
+    Ok(())
 }

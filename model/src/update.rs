@@ -28,6 +28,8 @@ use crate::published::{GRID_MAX, Origin, Published};
 use crate::range_coder::{Bit, Decoder, Encoder};
 
 const MAGIC: &[u8; 4] = b"HNU1";
+/// No stream gets so far, and one more is a number still.
+const VERSION_MAX: u64 = u64::MAX / 2;
 pub(crate) const HEADER_BYTES: usize = 56;
 
 /// Largest magnitude class: an increment between two grids has at most this many bits.
@@ -76,7 +78,7 @@ pub enum UpdateError {
         /// The version in force.
         have: u64,
     },
-    /// The version does not follow its base.
+    /// The version does not follow its base, or no other could follow it.
     #[error("model update from version {base} to {version}")]
     Version {
         /// The update's base.
@@ -122,7 +124,7 @@ pub fn header(bytes: &[u8]) -> Result<Header, UpdateError> {
     let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
     let gain = i32::from_le_bytes(std::array::from_fn(|i| bytes[36 + i]));
     let (base, version) = (u64_at(12), u64_at(20));
-    if version <= base {
+    if version <= base || version > VERSION_MAX {
         return Err(UpdateError::Version { base, version });
     }
     let (arch_id, origin) = (u64_at(4), u64_at(28));

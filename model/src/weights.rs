@@ -39,16 +39,34 @@ impl Weights {
         &mut self.params
     }
 
-    /// Copies the layers that `other` has, too: of the same name and size, whatever its scale.
-    pub fn adopt_layers(&mut self, other: &Self) {
+    /// Makes these compute what `other` does: a network of the same family with as many blocks and features, or fewer. At
+    /// another scale only the tail stays as it is.
+    ///
+    /// Channels and blocks that `other` lacks stay as they are too, but nothing that it has reads them; training finds a
+    /// use for them. After Chen et al. 2016 (Net2Net), arXiv:1511.05641.
+    pub fn adopt(&mut self, other: &Self) {
+        let end = |arch: Arch| format!("body.{}", arch.blocks);
         let theirs = other.arch.layers();
         for ours in self.arch.layers() {
-            let same = |l: &&Layer| (&l.name, l.cin, l.cout) == (&ours.name, ours.cin, ours.cout);
-            if let Some(theirs) = theirs.iter().find(same) {
-                let to = ours.offset..ours.offset + ours.params();
-                let from = theirs.offset..theirs.offset + theirs.params();
-                self.params[to].copy_from_slice(&other.params[from]);
+            if ours.name.starts_with("tail") && self.arch.scale != other.arch.scale {
+                continue;
             }
+            let name = if ours.name == end(self.arch) { end(other.arch) } else { ours.name.clone() };
+            let params = &mut self.params[ours.offset..ours.offset + ours.params()];
+            let Some(theirs) = theirs.iter().find(|layer| layer.name == name) else {
+                // A block adds what its second convolution says.
+                if ours.name.ends_with(".2") {
+                    params.fill(0.0);
+                }
+                continue;
+            };
+            let (from, from_bias) = other.layer(theirs);
+            let (to, to_bias) = params.split_at_mut(ours.weights());
+            for (to, from) in to.chunks_mut(9 * ours.cin).zip(from.chunks(9 * theirs.cin)) {
+                to[..from.len()].copy_from_slice(from);
+                to[from.len()..].fill(0.0);
+            }
+            to_bias[..from_bias.len()].copy_from_slice(from_bias);
         }
     }
 
@@ -61,16 +79,41 @@ impl Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::forward;
+    use crate::reference::testing::random_tensor;
+    use crate::rng::Rng;
+    use crate::{Origin, Published};
+
+    fn drawn(arch: &str) -> Weights {
+        let arch = arch.parse().unwrap();
+        let mut weights = Published::origin(arch, Origin::Seed(3)).weights();
+        let mut rng = Rng::new(4);
+        weights.params_mut().iter_mut().for_each(|p| *p += 0.02 * (rng.unit() as f32 - 0.5));
+        weights
+    }
+
+    #[test]
+    fn a_larger_network_computes_what_it_adopted() {
+        let small = drawn("live-1x8-x2");
+        let mut large = drawn("live-3x16-x2");
+        large.adopt(&small);
+        let input = random_tensor(&mut Rng::new(5), 1, 4, 5, 3);
+        let [small, large] = [small, large].map(|weights| {
+            let params: Vec<f64> = weights.params().iter().map(|p| f64::from(*p)).collect();
+            forward(weights.arch(), &params, &input)
+        });
+        for (small, large) in small.data.iter().zip(&large.data) {
+            assert!((small - large).abs() < 1e-12, "{small} {large}");
+        }
+    }
 
     #[test]
     fn another_scale_shares_all_layers_but_the_tail() {
-        let [arch, other] = ["live-2x8-x3", "live-2x8-x2"].map(|arch| arch.parse::<Arch>().unwrap());
-        let mut weights = Weights::zeros(arch);
-        weights.adopt_layers(&Weights::from_params(other, vec![1.0; other.params()]));
-        for layer in arch.layers() {
-            let (w, b) = weights.layer(&layer);
-            let expected = if layer.name == "tail" { 0.0 } else { 1.0 };
-            assert!(w.iter().chain(b).all(|v| *v == expected), "{}", layer.name);
-        }
+        let (mut weights, other) = (drawn("live-2x8-x3"), drawn("live-2x8-x2"));
+        let before = weights.clone();
+        weights.adopt(&other);
+        let last = weights.arch().layers().pop().unwrap().offset;
+        assert_eq!(weights.params()[..last], other.params()[..last]);
+        assert_eq!(weights.params()[last..], before.params()[last..]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use hone_cpu::{Network, Reuse};
+use hone_cpu::{Bicubic, Network, Reuse};
 use hone_model::{Weights, Yuv420};
 
 use crate::Mode;
@@ -10,6 +10,7 @@ use crate::Mode;
 /// A network on the CPU and the frames that wait to be read.
 pub(crate) struct Cpu {
     scale: usize,
+    bicubic: Bicubic,
     network: Option<Network>,
     /// Newer weights, swapped in before the next frame.
     spare: Option<Network>,
@@ -23,7 +24,15 @@ pub(crate) struct Cpu {
 impl Cpu {
     pub fn new(scale: usize, weights: Option<&Weights>) -> Self {
         let spare = weights.map(Network::new);
-        Self { scale, network: None, spare, reuse: None, ready: VecDeque::new(), free: Vec::new() }
+        Self {
+            scale,
+            bicubic: Bicubic::new(scale),
+            network: None,
+            spare,
+            reuse: None,
+            ready: VecDeque::new(),
+            free: Vec::new(),
+        }
     }
 
     pub fn set_weights(&mut self, weights: &Weights) {
@@ -62,7 +71,7 @@ impl Cpu {
                     reuse.keep(picture, rgba);
                 }
             }
-            _ => hone_cpu::upscale_bicubic(picture, self.scale, rgba),
+            _ => self.bicubic.upscale(picture, rgba),
         }
     }
 

@@ -15,5 +15,6 @@ mod trainer;
 
 pub use buffer::{Pair, PairError, SIDE_MAX};
 pub use config::Config;
+pub use library::{Library, LibraryError};
 pub use shares::{Shares, StreamId};
 pub use trainer::{AddError, Event, Publication, State, Trainer};

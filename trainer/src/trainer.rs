@@ -263,7 +263,7 @@ impl Trainer {
             }
         }
         if let Some(view) = self.view.take() {
-            self.library.enter(view, &self.holding);
+            self.library.enter(&view);
         }
         if self.known {
             let shows = self.base_is_sure() && (self.at_origin() || self.unknown) && !self.in_force;

@@ -6,7 +6,7 @@ use hone_cpu::CpuTrainer;
 use hone_model::rng::Rng;
 use hone_model::update::{self, UpdateError};
 use hone_model::{Arch, Family, Holding, Origin, Published};
-use hone_trainer::{AddError, Config, Event, Pair, Publication, SIDE_MAX, State, Trainer};
+use hone_trainer::{AddError, Config, Event, Library, Pair, Publication, SIDE_MAX, State, Trainer};
 
 const SIDE: usize = 24;
 
@@ -286,6 +286,39 @@ fn a_scene_that_returns_is_shown_what_was_learned_of_it_for_a_few_bytes() {
         (late.published().hash(), viewer.published().hash()),
         (trainer.published().hash(), late.published().hash())
     );
+}
+
+#[test]
+fn what_was_learned_of_every_scene_outlives_the_trainer() {
+    let patient = Config { pause_after: 30, held_out_max: 8, ..config() };
+    let mut before = trainer(patient);
+    begin(&mut before, 180.0, Scene::Brighter, 0, 1000);
+    let brighter = before.published().clone();
+    begin(&mut before, 60.0, Scene::Darker, 100, 3000);
+    let darker = before.published().clone();
+    let learned = before.learned().expect("it has learned");
+
+    let mut after = trainer(patient);
+    assert_eq!(after.learned(), None);
+    after.resume(Library::from_bytes(darker.arch(), &learned).unwrap()).unwrap();
+    assert_eq!((after.published().version(), after.state()), (darker.version(), State::Starved));
+    let mut viewer = Holding::new(after.published().clone());
+    // What viewers never had is sent whole, the first time.
+    for (view, scene, learned, bytes) in [
+        (180.0, Scene::Brighter, &brighter, 100..100_000),
+        (60.0, Scene::Darker, &darker, 100..100_000),
+        (180.0, Scene::Brighter, &brighter, 56..57),
+    ] {
+        let from = 1000 * after.published().version();
+        let published = begin(&mut after, view, scene, from, 1);
+        for publication in &published {
+            take(&mut viewer, &publication.update).unwrap();
+        }
+        let last = published.last().unwrap();
+        assert_eq!(viewer.published().grid(), learned.grid(), "{view}");
+        assert!(last.gain_db > 1.0 && bytes.contains(&last.update.len()), "{} bytes", last.update.len());
+    }
+    assert!(viewer.published().version() > darker.version());
 }
 
 #[test]

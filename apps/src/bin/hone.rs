@@ -80,7 +80,7 @@ struct TrainBase {
     /// Steps of the optimiser, 16 crops each.
     #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(500..))]
     steps: u64,
-    /// Start from this model update instead of drawn weights; of another scale, from all but its last layer.
+    /// Start from this model update instead of drawn weights: of this network or a smaller one; of another scale, from all but its last layer.
     #[arg(long, value_name = "FILE.hnu")]
     from: Option<PathBuf>,
     /// The model update to write.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hone_media::decode;
+use hone_model::Published;
 use hone_trainer::{Event, Publication, Trainer};
 use hone_transport::seldom::Seldom;
 use tokio::sync::{mpsc as channel, watch as latest};
@@ -44,8 +45,9 @@ impl Lesson {
     pub(super) fn learner(&self, sizes: &Sizes) -> Result<Learner> {
         let mut learner = Learner::with_limits(self.trainer.trainer(sizes.arch)?, sizes.decoder)?;
         if let Some(saved) = self.models.as_ref().and_then(|models| models.load(&self.name, sizes.arch)) {
-            tracing::info!(stream = self.name, version = saved.version(), "goes on from its saved model");
-            learner.trainer.resume(&saved)?;
+            let version = saved.newest().map(Published::version);
+            tracing::info!(stream = self.name, version, "goes on from its saved model");
+            learner.trainer.resume(saved)?;
         }
         Ok(learner)
     }
@@ -63,7 +65,7 @@ impl Lesson {
     ) -> Result<()> {
         let Self { name: stream, shown, watch, .. } = self;
         let figures = &shown.stream;
-        let mut saver = Saver { lesson: self, unsaved_db: None, saved: Instant::now() };
+        let mut saver = Saver { lesson: self, unsaved: false, saved: Instant::now() };
         let place = turns.join();
         let mut idle = true;
         // Media time from which its sizes hold, and the newest ones.
@@ -147,7 +149,7 @@ impl Lesson {
                     tracing::info!(stream, version, gain_db, bytes = update.len(), snapshot, "model update");
                     figures.version.set(i64::try_from(version).unwrap_or(i64::MAX));
                     figures.gain_mdb.set((gain_db * 1e3).round() as i64);
-                    saver.unsaved_db = Some(gain_db);
+                    saver.unsaved = true;
                     watch.published(stream, &publication);
                     figures.update_queue.add(1);
                     if publications.blocking_send(publication).is_err() {
@@ -209,8 +211,8 @@ impl<'a> Complaints<'a> {
 /// Keeps a stream's model on disk.
 struct Saver<'a> {
     lesson: &'a Lesson,
-    /// Gain of what was published since the last time.
-    unsaved_db: Option<f64>,
+    /// Whether anything was published since the last time.
+    unsaved: bool,
     saved: Instant,
 }
 
@@ -218,9 +220,9 @@ impl Saver<'_> {
     fn save(&mut self, trainer: &Trainer) {
         self.saved = Instant::now();
         let Lesson { name: stream, shown, models, .. } = self.lesson;
-        let (Some(models), Some(gain_db)) = (models, self.unsaved_db.take()) else { return };
-        let Some(snapshot) = trainer.snapshot(gain_db) else { return };
-        match models.save(stream, trainer.published().arch(), &snapshot) {
+        let (Some(models), true) = (models, std::mem::take(&mut self.unsaved)) else { return };
+        let Some(learned) = trainer.learned() else { return };
+        match models.save(stream, trainer.published().arch(), &learned) {
             Ok(()) => {
                 shown.saved();
                 tracing::debug!(stream, version = trainer.published().version(), "model saved");

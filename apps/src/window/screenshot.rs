@@ -5,6 +5,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use hone_cpu::Bicubic;
 use hone_media::frame::Frame;
 use hone_runtime::Mode;
 
@@ -38,7 +39,7 @@ impl Screenshot {
             Mode::Network | Mode::Reuse => {
                 let scale = (self.size.0 / self.frame.image.width()) as usize;
                 let mut bicubic = vec![0; self.shown.len()];
-                hone_cpu::upscale_bicubic(&picture::yuv420(&self.frame), scale, &mut bicubic);
+                Bicubic::new(scale).upscale(&picture::yuv420(&self.frame), &mut bicubic);
                 bicubic
             }
         };

@@ -20,6 +20,7 @@ use hone_media::rtsp::Address;
 use hone_media::source::{Item, Mp4Source, Source, Y4mSource};
 use hone_media::webcam;
 use hone_model::{Arch, Origin, Published, file, update};
+use hone_trainer::Library;
 use hone_transport::catalog::Catalog;
 use hone_transport::token::{Grant, Keys};
 
@@ -29,6 +30,7 @@ pub type Body = fn(&[u8]);
 /// Name and function of each.
 pub const TARGETS: &[(&str, Body)] = &[
     ("update", update),
+    ("library", library),
     ("weights", weights),
     ("patch", patch),
     ("catalog", catalog),
@@ -77,6 +79,13 @@ pub fn update(data: &[u8]) {
             let header = header.as_ref().expect("what applies has a header");
             assert_eq!((published.hash(), published.version()), (header.hash, header.version));
         }
+    }
+}
+
+/// What a server has saved of a stream.
+pub fn library(data: &[u8]) {
+    if let Ok(library) = Library::from_bytes(ARCH.parse().expect("a good one"), data) {
+        assert!(library.newest().is_some());
     }
 }
 

@@ -104,6 +104,9 @@ fn the_corpus_is_what_the_parsers_take() {
     let hash = |held, name: &str| hone_model::update::apply(held, &file("update", name)).unwrap().hash();
     assert_eq!(hash(&first, "snapshot"), second.hash());
     assert_eq!((hash(&first, "snapshot-2"), hash(&second, "delta")), (third.hash(), third.hash()));
+    for library in corpus("library") {
+        hone_trainer::Library::from_bytes(hone_fuzz::ARCH.parse().unwrap(), &library).unwrap();
+    }
     for weights in corpus("weights") {
         hone_model::file::load(&weights).unwrap();
     }

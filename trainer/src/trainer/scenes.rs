@@ -49,7 +49,7 @@ impl Trainer {
         }
         self.verdicts_without_gain = 0;
         self.untried = self.steps > self.steps_at_start;
-        let learned = (self.in_force && !self.at_origin()).then(|| self.published().hash());
+        let learned = (self.in_force && !self.at_origin()).then(|| self.published().clone());
         let publication = match (self.base_is_sure() && !self.unknown, self.in_force) {
             (true, in_force) if !(in_force && self.at_origin()) => {
                 Some(self.show_origin(self.base_gain_db())?)
@@ -57,11 +57,12 @@ impl Trainer {
             (false, true) => Some(self.switch_off(0.0)?),
             _ => None,
         };
-        self.library.leave(learned, &self.holding);
+        self.library.leave(learned);
         Ok(publication)
     }
 
-    /// Goes back to what was learned of a scene that looked like this one, if that helps here. Viewers have it.
+    /// Goes back to what was learned of a scene that looked like this one, if that helps here. Viewers have it, unless it
+    /// was learned before the server began anew.
     pub(super) fn recall(&mut self) -> Result<Option<Publication>, BackendError> {
         let Some(learned) = self.library.like_here() else { return Ok(None) };
         let weights = learned.weights();
@@ -74,6 +75,9 @@ impl Trainer {
         (self.steps_at_start, self.resumed) = (self.steps, true);
         self.library.recalled();
         self.take_over(verdict.more_db);
+        if self.holding.kept(&learned.hash()).is_none() {
+            return self.publish(weights, verdict.gain_db).map(Some);
+        }
         let next = self.published().next(&weights);
         let update = update::encode_recall(self.origin, self.published(), &next, verdict.gain_db as f32);
         // Who joined too late to have it is helped by the next version, a snapshot.

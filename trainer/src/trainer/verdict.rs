@@ -130,7 +130,7 @@ impl Trainer {
 
     /// Makes `weights` the next version. The group rolls when its deltas outweigh a snapshot, and where a snapshot
     /// says nothing: back at version 0.
-    fn publish(&mut self, weights: Weights, gain_db: f64) -> Result<Publication, BackendError> {
+    pub(super) fn publish(&mut self, weights: Weights, gain_db: f64) -> Result<Publication, BackendError> {
         let next = self.published().next(&weights);
         let delta = update::encode(self.origin, self.published(), &next, gain_db as f32);
         let snapshot = self.published().version() == 0

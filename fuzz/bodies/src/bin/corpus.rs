@@ -97,6 +97,17 @@ fn models(put: &Put) -> Result<()> {
     put("update", "snapshot", &update::encode(origin, &first, &second, 0.5))?;
     put("update", "snapshot-2", &update::encode(origin, &first, &third, -0.01))?;
     put("update", "delta", &update::encode(origin, &second, &third, 12.0))?;
+    put("update", "recall", &update::encode_recall(origin, &second, &third, 12.0))?;
+    let scene = |cells: &[u8], update: &[u8]| {
+        let lengths = ((cells.len() as u16).to_le_bytes(), (update.len() as u32).to_le_bytes());
+        [&lengths.0, cells, &lengths.1, update].concat()
+    };
+    let scenes = [
+        scene(&[16, 90, 120, 235], &update::encode(origin, &first, &second, 0.0)),
+        scene(&[], &update::encode(origin, &first, &third, 0.0)),
+    ];
+    put("library", "two-scenes", &[&b"HNL1\x02"[..], &scenes[0], &scenes[1]].concat())?;
+    put("library", "one-scene", &[&b"HNL1\x01"[..], &scenes[1]].concat())?;
     put("weights", "live", &file::save(&second.weights())?)?;
     for (name, arch) in [("edsr", "edsr-1x8-x2"), ("live-x1", "live-1x8-x1")] {
         let other = Published::origin(arch.parse::<Arch>()?, origin);
