@@ -33,10 +33,6 @@ const FRAMES_PER_HELD_OUT: u64 = 4;
 const FADES: usize = 4;
 /// Steps between two verdicts.
 const EVALUATE_EVERY: u64 = 500;
-/// Adam's step size at the start, from drawn weights,
-const LEARNING_RATE: f32 = 2e-3;
-/// and from others.
-const LEARNING_RATE_FROM: f32 = 1e-3;
 /// Halvings of the learning rate from the first step to the last.
 const HALVINGS: f32 = 6.0;
 
@@ -53,6 +49,8 @@ pub struct Options {
     pub steps: u64,
     /// Weights to start from, a model update for this network or a smaller one, at any scale; drawn if none.
     pub from: Option<PathBuf>,
+    /// Adam's step size at the start.
+    pub learning_rate: f32,
     /// The model update to write.
     pub out: PathBuf,
 }
@@ -73,7 +71,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
         patches_max: PATCHES_MAX,
         newest_share: 0.0,
         held_out_max: (held_out_frames / FRAMES_PER_HELD_OUT) as usize,
-        learning_rate: if options.from.is_some() { LEARNING_RATE_FROM } else { LEARNING_RATE },
+        learning_rate: options.learning_rate,
         learning_rate_half_steps: options.steps as f32 / HALVINGS,
         learning_rate_min: 0.0,
         average_steps: 300.0,
@@ -102,6 +100,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
     let mut rng = Rng::new(config.seed);
     let (start, mut frames, mut gain_db) = (Instant::now(), 0, 0.0);
     let (mut camera, mut fade) = (None, Fade::NONE);
+    let mut told = options.from.is_none();
     while learner.trainer.steps() < options.steps && !stop.load(Ordering::Relaxed) {
         let Some(frame) = source.next_frame()? else { break };
         let (segment_frame, held_out) = (frames % SEGMENT_FRAMES, frames % round < held_out_frames);
@@ -126,6 +125,10 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
             && let Some((pts_us, message)) = camera.patch(purpose)?
         {
             learner.patch(pts_us, message)?;
+        }
+        if !told && !held_out {
+            told = true;
+            eprintln!("      0 steps  {:+.3} dB held out", learner.trainer.gain_db()?);
         }
         for _ in 0..if held_out { 0 } else { STEPS_PER_FRAME } {
             let event = learner.trainer.step()?;

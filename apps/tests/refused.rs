@@ -256,7 +256,9 @@ async fn is_told(out: &Out, says: &str, name: &str) {
 async fn goes_on(place: &Place, out: &mut Out, name: &str) {
     let viewer = place.dial().await;
     let stream = tokio::time::timeout(MOMENT, viewer.subscribe(name)).await.unwrap().unwrap();
-    let mut video = stream.track(Track::Video, Delivery::All).await.unwrap();
+    // What came before may be gone already.
+    let live = Delivery::Latest { max_age: Duration::from_secs(1) };
+    let mut video = stream.track(Track::Video, live).await.unwrap();
     let (frame, from_us) = ((keyframe(64, 48), None), out.pts_us);
     for _ in 0..5 {
         out.send(&frame).await;

@@ -83,6 +83,9 @@ struct TrainBase {
     /// Start from this model update instead of drawn weights: of this network or a smaller one; of another scale, from all but its last layer.
     #[arg(long, value_name = "FILE.hnu")]
     from: Option<PathBuf>,
+    /// Adam's step size at the start, halved six times on the way [default: 0.002, with --from 0.001].
+    #[arg(long)]
+    learning_rate: Option<f32>,
     /// The model update to write.
     #[arg(long, value_name = "FILE.hnu")]
     out: PathBuf,
@@ -95,7 +98,14 @@ impl TrainBase {
             0.001 <= low && low <= high && high <= 8.0,
             "--bits-per-pixel {low} {high}: least first, 0.001 to 8"
         );
+        let usual = if self.from.is_some() { 1e-3 } else { 2e-3 };
+        let learning_rate = self.learning_rate.unwrap_or(usual);
+        anyhow::ensure!(
+            0.0 < learning_rate && learning_rate <= 0.1,
+            "--learning-rate {learning_rate}: over 0, 0.1 at most"
+        );
         let options = base::Options {
+            learning_rate,
             input: self.input,
             arch: self.arch,
             bits_per_pixel: (low, high),

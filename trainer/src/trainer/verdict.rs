@@ -74,6 +74,15 @@ impl Trainer {
         self.publish(self.published().weights(), gain_db.min(0.0))
     }
 
+    /// Gain over the base image of what has been learned so far, dB on held-out patches.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    pub fn gain_db(&mut self) -> Result<f64, BackendError> {
+        let candidate = self.holding.published().next(&self.backend.average()?).weights();
+        Ok(self.judge(&candidate)?.gain_db)
+    }
+
     /// Publishes the average if it beats what is published on patches that neither has seen.
     pub(super) fn verdict(&mut self) -> Result<Option<Publication>, BackendError> {
         // Judged as viewers will see it: on the grid.
