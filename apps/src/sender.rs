@@ -27,7 +27,9 @@ use crate::placement::PairClock;
 use crate::uplink::{Link, Uplink};
 
 /// Share of the uplink that patches take where the total is given. Patches are paid in video bits: few, then.
-pub(crate) const PATCH_SHARE: f64 = 0.07;
+const PATCH_SHARE: f64 = 0.07;
+/// The same at scale 1, where less can be learned.
+const PATCH_SHARE_X1: f64 = 0.02;
 /// Seconds between keyframes. A late viewer gets the newest group whole, so that this bounds what it must catch
 /// up with, not how long it waits.
 pub const GOP_S: f64 = 4.0;
@@ -138,13 +140,14 @@ impl Plan {
             Rate::Total(_) | Rate::Video(_) => (rate.kbps(), rate.kbps()),
         };
         let hr = (width * scale, height * scale);
+        let patch_kbps = total * if scale == 1 { PATCH_SHARE_X1 } else { PATCH_SHARE };
         Ok(Self {
             scale,
             lr: (width, height),
             hr,
             fps: info.fps,
-            video_kbps: total * (1.0 - PATCH_SHARE),
-            patch_kbps: total * PATCH_SHARE,
+            video_kbps: total - patch_kbps,
+            patch_kbps,
             audio_kbps: 0.0,
             total_kbps_range: (GIVE_WAY_MAX * total, most),
             colour: info.colour,

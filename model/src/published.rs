@@ -19,7 +19,7 @@ pub(crate) const GRID_MAX: i32 = (WEIGHT_MAX / GRID_STEP) as i32;
 pub enum Origin {
     /// Drawn from a seed below 2^63, with the last layer of the `live` family at zero.
     Seed(u64),
-    /// A bundled base model.
+    /// A bundled base model, or what computes the same in a larger network.
     Base(BaseModel),
 }
 
@@ -42,15 +42,12 @@ impl Published {
     /// Version 0.
     ///
     /// # Panics
-    /// If the origin is a base model of another architecture.
+    /// If the origin is a base model that does not suit the architecture.
     pub fn origin(arch: Arch, origin: Origin) -> Self {
         match origin {
             Origin::Seed(seed) => Self::draw(arch, seed),
-            Origin::Base(base) => {
-                let base = base.published();
-                assert_eq!(base.arch, arch, "architecture of the base model");
-                Self { version: 0, ..base }
-            }
+            // The weights are on the grid already.
+            Origin::Base(base) => Self { version: 0, ..Self::draw(arch, 0).next(&base.weights(arch)) },
         }
     }
 

@@ -86,8 +86,10 @@ pub enum UpdateError {
         /// The update's version.
         version: u64,
     },
-    /// Starts from a base model that is not bundled here.
-    #[error("model update from base model {id:016x}, which this version of Hone does not have")]
+    /// Starts from a base model that is not bundled here, or does not suit the network.
+    #[error(
+        "model update from base model {id:016x}, which this version of Hone does not have for this network"
+    )]
     Origin {
         /// Its name on the wire.
         id: u64,
@@ -130,7 +132,7 @@ pub fn header(bytes: &[u8]) -> Result<Header, UpdateError> {
     let (arch_id, origin) = (u64_at(4), u64_at(28));
     let origin = match origin & BASE_BIT {
         0 => Origin::Seed(origin),
-        _ => Origin::Base(BaseModel::named(arch_id, origin).ok_or(UpdateError::Origin { id: origin })?),
+        _ => Origin::Base(BaseModel::named(origin).ok_or(UpdateError::Origin { id: origin })?),
     };
     Ok(Header {
         arch_id,
@@ -190,6 +192,11 @@ pub fn apply(held: &Published, bytes: &[u8]) -> Result<Published, UpdateError> {
     let arch = held.arch();
     if header.arch_id != arch.id() {
         return Err(UpdateError::Arch { expected: arch.id(), have: header.arch_id });
+    }
+    if let Origin::Base(base) = header.origin
+        && !base.suits(arch)
+    {
+        return Err(UpdateError::Origin { id: base.id() });
     }
     let origin;
     let base = if header.base == 0 {
@@ -384,6 +391,11 @@ mod tests {
             assert!(apply(&v1, &update[..length]).is_err(), "cut to {length}");
         }
         assert_eq!(apply(&v1, &update).unwrap(), v2);
+        // The name of a base model that is bundled, but of another scale.
+        let base = Origin::best("live-4x16-x3".parse().unwrap(), 0);
+        let Origin::Base(named) = base else { panic!("{base:?}") };
+        let misled = encode(base, &v1, &v2, 0.0);
+        assert_eq!(apply(&v1, &misled), Err(UpdateError::Origin { id: named.id() }));
     }
 
     proptest! {

@@ -41,7 +41,7 @@ pub struct Settings {
     /// Video alone, kbit/s; patches come on top.
     #[arg(long, value_name = "KBPS", conflicts_with = "trace")]
     pub video_kbps: Option<f64>,
-    /// Patches, kbit/s, asked for or not: out of the total, or on top of the video [default: 7% of both, while they pay].
+    /// Patches, kbit/s, asked for or not: out of the total, or on top of the video [default: 7% of both, at scale 1 2%, while they pay].
     #[arg(long, value_name = "KBPS", conflicts_with = "trace")]
     pub patch_kbps: Option<f64>,
     /// What the uplink carries over time: lines of `seconds kbps`. The encoder follows at once.

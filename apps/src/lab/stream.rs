@@ -23,7 +23,7 @@ use crate::learner::Learner;
 use crate::patch::{self, Purpose};
 use crate::placement::{Debt, PairClock, Placement};
 use crate::screen::Screen;
-use crate::sender::{PATCH_SHARE, PATCH_START_S, PATCHES_PER_LEARN, Plan};
+use crate::sender::{PATCH_START_S, PATCHES_PER_LEARN, Plan};
 
 /// The encoder is told of a new rate when it differs by so much.
 const RATE_CHANGE: f64 = 0.02;
@@ -150,7 +150,7 @@ impl Stream {
         let version_0 = Published::origin(arch, origin);
         let trainer = Trainer::new(Box::new(CpuTrainer::new(version_0.weights())), origin, config)?;
         let (video_kbps, follows_rate) = match settings.trace {
-            Some(_) => (trace.at(0).0 * (1.0 - PATCH_SHARE), true),
+            Some(_) => (trace.at(0).0 * plan.video_kbps / (plan.video_kbps + plan.patch_kbps), true),
             None => (plan.video_kbps, false),
         };
         let video_kbps = video_kbps.max(VIDEO_KBPS_MIN);

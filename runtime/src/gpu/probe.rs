@@ -55,7 +55,8 @@ fn weights(rng: &mut Rng, arch: Arch) -> Weights {
 /// What an architecture is tried with: its base model, or random weights whose blocks add less the more there are, as trained
 /// ones do.
 fn typical_weights(arch: Arch) -> Weights {
-    if let Some(base) = BaseModel::of(arch) {
+    // What a larger network adopted is not all that it computes.
+    if let Some(base) = BaseModel::of(arch).filter(|base| base.arch() == arch) {
         return Published::origin(arch, Origin::Base(base)).weights();
     }
     let mut weights = weights(&mut Rng::new(2), arch);
