@@ -84,7 +84,7 @@ fn main() -> Result<()> {
         }
         for shown in screen.decode(&packet.data, packet.pts_us)? {
             anyhow::ensure!(shown.pts_us == frame.pts_us, "a frame was held back");
-            if screen.mode() == Mode::Bicubic
+            if screen.mode(&shown) == Mode::Bicubic
                 || screen.possible(&shown, Mode::Reuse) != Mode::Reuse
                 || last.is_none()
             {

@@ -8,6 +8,7 @@ use hone_runtime::gpu::{Gpu, PassTime};
 use hone_runtime::{Mode, Options, Output, Preference, Upscaler, Variant};
 
 use crate::picture;
+use crate::scene::Scenes;
 
 /// Why an update was refused. The weights in force stay, the next snapshot heals.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,7 @@ pub struct Screen {
     decoder: Decoder,
     upscaler: Upscaler,
     holding: Holding,
+    scenes: Scenes,
 }
 
 /// Nothing yet: version 0 is named by the first update.
@@ -71,6 +73,7 @@ impl Screen {
             decoder: Decoder::new(decode::Limits::default())?,
             upscaler: target.into().upscaler(arch)?,
             holding: nothing(arch),
+            scenes: Scenes::default(),
         })
     }
 
@@ -146,9 +149,11 @@ impl Screen {
         self.upscaler.backend()
     }
 
-    /// How frames are to be shown: by the network only where the server measured that it helps.
-    pub fn mode(&self) -> Mode {
-        if self.holding.gain_db() > 0.0 { Mode::Network } else { Mode::Bicubic }
+    /// How `frame`, the next one, is to be shown: by the network only where the server measured that it helps, and not in
+    /// a scene that begins in the dark. The server will say that of it, too, but a round trip later.
+    pub fn mode(&mut self, frame: &Frame) -> Mode {
+        self.scenes.see(&frame.image, frame.pts_us);
+        if self.holding.gain_db() > 0.0 && !self.scenes.dark() { Mode::Network } else { Mode::Bicubic }
     }
 
     /// Starts or stops to keep the network's last frame, for [`Mode::Reuse`].
@@ -226,5 +231,37 @@ impl Screen {
                 None
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hone_media::frame::I420;
+
+    use super::*;
+
+    #[test]
+    fn a_cut_to_black_is_left_alone_at_once() {
+        let arch: Arch = "live-1x8-x2".parse().unwrap();
+        let mut screen = Screen::new(arch, Preference::Cpu).unwrap();
+        let origin = Published::origin(arch, Origin::Seed(1));
+        let update = update::encode(Origin::Seed(1), &origin, &origin.next(&origin.weights()), 1.0);
+        screen.update(&update).unwrap();
+        let mut modes = |luma: u8, frames: std::ops::Range<i64>| -> Vec<Mode> {
+            let frame = |index: i64| {
+                let mut image = I420::new(64, 48).unwrap();
+                image.y_mut().iter_mut().enumerate().for_each(|(i, y)| *y = luma + (i % 7) as u8);
+                let (pts_us, colour) = (index * 40_000, Colour::guess(48));
+                Frame { pts_us, image: Arc::new(image), colour, quantiser: None }
+            };
+            frames.map(|index| screen.mode(&frame(index))).collect()
+        };
+        assert!(modes(120, 1..30).iter().all(|mode| *mode == Mode::Network));
+        assert!(modes(16, 30..40).iter().all(|mode| *mode == Mode::Bicubic));
+        assert!(modes(120, 40..50).iter().all(|mode| *mode == Mode::Network));
+        // A camera that looks into the dark all night is no fade: what was learned there counts.
+        assert_eq!(modes(24, 50..200).last(), Some(&Mode::Network));
     }
 }

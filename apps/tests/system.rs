@@ -88,7 +88,8 @@ fn run() -> Outcome {
         for shown in screen.decode(&packet.data, packet.pts_us).unwrap() {
             assert_eq!(shown.pts_us, frame.pts_us, "no frame is held back");
             let truth = Truth::new(&frame);
-            screen.upscale(&shown, screen.mode(), &mut rgba).unwrap();
+            let mode = screen.mode(&shown);
+            screen.upscale(&shown, mode, &mut rgba).unwrap();
             screen.upscale(&shown, Mode::Bicubic, &mut bicubic).unwrap();
             gains_db.push(truth.quality(&rgba, 4).psnr_y_db - truth.quality(&bicubic, 4).psnr_y_db);
         }

@@ -387,7 +387,8 @@ impl Stream {
     fn show(&mut self, now_us: i64, decoded: Frame) -> Result<Shown> {
         let (truth, bytes) =
             self.captured.remove(&decoded.pts_us).context("a frame was shown that was never captured")?;
-        let mode = self.screen.possible(&decoded, self.screen.mode());
+        let mode = self.screen.mode(&decoded);
+        let mode = self.screen.possible(&decoded, mode);
         let held = self.screen.held();
         let version = held.version();
         let picture = if mode == Mode::Bicubic {

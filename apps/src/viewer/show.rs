@@ -261,7 +261,7 @@ impl<S: Sink> Show<'_, S> {
             self.last_shown = Some(Instant::now());
             return Ok(());
         }
-        let mode = match self.screen.mode() {
+        let mode = match self.screen.mode(&frame) {
             mode if self.options.every_frame => mode,
             // Something is to be seen at once, also where the network takes its time.
             _ if self.last_shown.is_none() => Mode::Bicubic,
