@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::arch::Arch;
 use crate::published::Published;
 use crate::update::{self, Header, UpdateError};
 
@@ -13,6 +14,11 @@ use crate::update::{self, Header, UpdateError};
 const KEPT_MAX: usize = 8;
 /// if their weights take no more bytes than this.
 const BYTES_MAX: usize = 16 << 20;
+
+/// Scenes whose weights are kept, of a network of this size.
+pub fn scenes_max(arch: Arch) -> usize {
+    (BYTES_MAX / (arch.params() * size_of::<i32>())).clamp(1, KEPT_MAX)
+}
 
 /// The weights in force, and those of earlier scenes.
 #[derive(Clone, Debug)]
@@ -71,8 +77,7 @@ impl Holding {
             return;
         }
         self.kept.retain(|kept| kept.arch() == old.arch() && kept.grid() != old.grid());
-        let max = (BYTES_MAX / size_of_val(old.grid())).clamp(1, KEPT_MAX);
-        self.kept.drain(..(self.kept.len() + 1).saturating_sub(max));
+        self.kept.drain(..(self.kept.len() + 1).saturating_sub(scenes_max(old.arch())));
         self.kept.push_back(old);
     }
 }
@@ -80,7 +85,7 @@ impl Holding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Arch, Origin, Weights};
+    use crate::{Origin, Weights};
 
     const ORIGIN: Origin = Origin::Seed(9);
 

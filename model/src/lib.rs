@@ -22,6 +22,6 @@ mod weights;
 pub use arch::{Arch, ArchError, Base, Family, Layer, Op};
 pub use base::BaseModel;
 pub use colour::{Colour, Yuv420};
-pub use holding::Holding;
+pub use holding::{Holding, scenes_max};
 pub use published::{GRID_STEP, Origin, Published, WEIGHT_MAX};
 pub use weights::Weights;

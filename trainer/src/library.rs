@@ -14,17 +14,13 @@
 use std::collections::VecDeque;
 
 use hone_model::update::{self, UpdateError};
-use hone_model::{Arch, Origin, Published};
+use hone_model::{Arch, Origin, Published, scenes_max};
 
 const MAGIC: &[u8; 4] = b"HNL1";
 /// Two views are of one scene if they differ by less, in the mean over their cells: a cut changes more than this.
 const SAME_VIEW: f32 = 6.0;
 /// A scene that only looks like an earlier one is not tried on more patches than these.
 const TRIES: u32 = 8;
-/// Scenes that are remembered,
-const SCENES_MAX: usize = 8;
-/// if their weights take no more bytes than this.
-const BYTES_MAX: usize = 16 << 20;
 
 /// Which weights belong to which view.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,7 +75,7 @@ impl Library {
         self.scenes.retain(|kept| {
             kept.weights.grid() != scene.weights.grid() && difference(&kept.view, &scene.view) >= SAME_VIEW
         });
-        let max = (BYTES_MAX / size_of_val(scene.weights.grid())).clamp(1, SCENES_MAX);
+        let max = scenes_max(scene.weights.arch());
         self.scenes.drain(..(self.scenes.len() + 1).saturating_sub(max));
         self.scenes.push_back(scene);
     }
@@ -148,7 +144,7 @@ impl Library {
         let length = LibraryError::Length { bytes: bytes.len() };
         let rest = bytes.strip_prefix(MAGIC).ok_or(LibraryError::Syntax)?;
         let (&scenes, mut rest) = rest.split_first().ok_or(length)?;
-        if !(1..=SCENES_MAX).contains(&scenes.into()) {
+        if !(1..=scenes_max(arch)).contains(&scenes.into()) {
             return Err(LibraryError::Syntax);
         }
         let mut take = |n: usize| {
@@ -231,8 +227,9 @@ mod tests {
 
     #[test]
     fn the_oldest_scene_gives_way() {
-        let library = library(SCENES_MAX as u8 + 3);
-        assert_eq!(library.scenes.len(), SCENES_MAX);
+        let max = scenes_max(origin().arch());
+        let library = library(max as u8 + 3);
+        assert_eq!(library.scenes.len(), max);
         assert_eq!(library.scenes[0].view, [30; 4]);
     }
 }

@@ -79,14 +79,18 @@ impl Trainer {
     /// # Errors
     /// [`BackendError`].
     pub fn gain_db(&mut self) -> Result<f64, BackendError> {
-        let candidate = self.holding.published().next(&self.backend.average()?).weights();
+        let candidate = self.candidate()?;
         Ok(self.judge(&candidate)?.gain_db)
+    }
+
+    /// The average, as viewers would see it: on the grid.
+    fn candidate(&mut self) -> Result<Weights, BackendError> {
+        Ok(self.holding.published().next(&self.backend.average()?).weights())
     }
 
     /// Publishes the average if it beats what is published on patches that neither has seen.
     pub(super) fn verdict(&mut self) -> Result<Option<Publication>, BackendError> {
-        // Judged as viewers will see it: on the grid.
-        let candidate = self.holding.published().next(&self.backend.average()?).weights();
+        let candidate = self.candidate()?;
         let verdict = self.judge(&candidate)?;
         if self.has_base() && self.at_origin() && verdict.over_published.certainty() <= -UNLEARN_CERTAINTY {
             // Worse than where it began: a new scene, or patches that say little of it.
