@@ -28,7 +28,9 @@ fn capabilities(precision: Precision) -> Capabilities {
     match precision {
         Precision::F32 | Precision::F16Storage => Capabilities::empty(),
         Precision::F16 => Capabilities::SHADER_FLOAT16,
-        Precision::Coop8 => Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
+        Precision::Coop8 | Precision::Coop16 => {
+            Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX
+        }
     }
 }
 

@@ -79,31 +79,52 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn one_at_a_time_and_more_for_the_one_that_gains() {
-        let (turns, inside, steps) =
-            (Turns::default(), AtomicUsize::new(0), [const { AtomicUsize::new(0) }; 2]);
-        let places = [turns.join(), turns.join()];
+    /// Whether both wait, told by what a row of the same kind would do.
+    fn wait_both(turns: &Turns, [a, b]: [&Place<'_>; 2]) -> bool {
+        let mut shares = turns.lock().shares.clone();
+        let row: Vec<_> =
+            std::iter::from_fn(|| shares.next().inspect(|id| shares.stepped(*id, None))).collect();
+        row.contains(&a.id) && row.contains(&b.id)
+    }
+
+    /// Lets both come while a third one steps, and tells which of them steps first then.
+    fn first_of(turns: &Turns, places: [&Place<'_>; 2]) -> usize {
+        let (inside, order) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         std::thread::scope(|scope| {
-            for (i, place) in places.iter().enumerate() {
-                let (inside, steps) = (&inside, &steps);
-                scope.spawn(move || {
-                    while steps[0].load(Ordering::Relaxed) < 400 {
+            turns.join().step(|| {
+                inside.fetch_add(1, Ordering::SeqCst);
+                for (i, place) in places.into_iter().enumerate() {
+                    let (inside, order) = (&inside, &order);
+                    scope.spawn(move || {
                         place.step(|| {
-                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                            // Long enough for the other to come back and wait.
-                            std::thread::sleep(std::time::Duration::from_micros(300));
+                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two step at a time");
+                            order.lock().unwrap().push(i);
                             inside.fetch_sub(1, Ordering::SeqCst);
-                            steps[i].fetch_add(1, Ordering::Relaxed);
                             ((), Some([0.04, 0.01][i]))
                         });
-                    }
-                });
-            }
+                    });
+                }
+                while !wait_both(turns, places) {
+                    std::thread::yield_now();
+                }
+                inside.fetch_sub(1, Ordering::SeqCst);
+                ((), Some(0.0))
+            });
         });
-        let other = steps[1].load(Ordering::Relaxed);
-        // Fewer than an even share of 400, however a busy machine schedules the threads.
-        assert!((40..=320).contains(&other), "{other} beside 400, where 100 are due");
+        order.into_inner().unwrap()[0]
+    }
+
+    #[test]
+    fn one_at_a_time_and_who_is_due_goes_first() {
+        let turns = Turns::default();
+        let (a, b) = (turns.join(), turns.join());
+        let a_steps = |n| (0..n).for_each(|_| a.step(|| ((), Some(0.04))));
+        a_steps(1);
+        assert_eq!(first_of(&turns, [&a, &b]), 1, "`b` has not stepped yet");
+        // A step of `b` is worth a quarter, and counts for four.
+        assert_eq!([(); 2].map(|()| first_of(&turns, [&a, &b])), [0, 0]);
+        a_steps(9);
+        assert_eq!(first_of(&turns, [&a, &b]), 1, "`a` has had its four");
     }
 
     #[test]

@@ -5,8 +5,8 @@ mod common;
 #[path = "common/live.rs"]
 mod live;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hone_apps::sender::{Plan, Scout};
@@ -19,7 +19,7 @@ use live::{Rig, Setting};
 /// Longer than a silent connection lives.
 const OUTAGE: Duration = Duration::from_secs(5);
 /// What a busy machine may take; `cargo xtask live-bench` measures it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn some_milliseconds() -> link::Config {
     link::Config { delay: Duration::from_millis(15), ..link::Config::default() }
@@ -223,29 +223,30 @@ async fn rescaled(every_frame: bool) -> (Rig, Arc<AtomicU32>) {
     let link = some_milliseconds();
     let setting = Setting { hr: (384, 192), link, scout, every_frame, ..Setting::default() };
     let rig = Rig::set_up(setting).await;
-    in_force(&rig, 2).await;
+    in_force(&rig.seen, 2).await;
     (rig, scale)
 }
 
 /// Until weights are in force at this scale.
-async fn in_force(rig: &Rig, scale: usize) {
+async fn in_force(seen: &Mutex<live::Seen>, scale: usize) {
     let done = |seen: &live::Seen| {
         let at = seen.networks.last().is_some_and(|(_, arch, _)| arch.scale() == scale);
         at && seen.frames.last().is_some_and(|(.., version)| *version > 0)
     };
-    rig.until(&format!("weights for scale {scale}"), Duration::from_secs(30), done).await;
+    live::until(seen, &format!("weights for scale {scale}"), Duration::from_secs(60), done).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_changes_its_scale_and_no_frame_is_missed() {
     let (rig, scale) = rescaled(true).await;
     scale.store(3, Ordering::Relaxed);
-    in_force(&rig, 3).await;
+    in_force(&rig.seen, 3).await;
     // Who comes now knows nothing of what was.
     let (late, viewing) = rig.join();
     rig.frames(60, PATIENCE).await;
     scale.store(2, Ordering::Relaxed);
-    in_force(&rig, 2).await;
+    in_force(&rig.seen, 2).await;
+    in_force(&late, 2).await;
     let seen = rig.seen.clone();
     let ended = rig.end().await;
     viewing.await.unwrap().unwrap();
@@ -270,11 +271,11 @@ async fn a_change_of_scale_that_a_broken_link_hides_is_made_up_for() {
     // It is announced, and the link breaks before anybody hears of it, or before it comes.
     scale.store(3, Ordering::Relaxed);
     rig.outage(&rig.up, OUTAGE).await;
-    in_force(&rig, 3).await;
+    in_force(&rig.seen, 3).await;
     // The same on the viewer's leg.
     scale.store(2, Ordering::Relaxed);
     rig.outage(&rig.down, OUTAGE).await;
-    in_force(&rig, 2).await;
+    in_force(&rig.seen, 2).await;
     let seen = rig.seen.clone();
     let ended = rig.end().await;
     let seen = seen.lock().unwrap();

@@ -42,11 +42,13 @@ pub enum Variant {
     F16,
     /// Activations in 16 bits, products of cooperative matrices of 8x8: where the adapter has them, with sums in 32 bits.
     Coop8,
+    /// The same of 16x16.
+    Coop16,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::F32, Self::F16Storage, Self::F16, Self::Coop8];
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16Storage, Self::F16, Self::Coop8, Self::Coop16];
 }
 
 impl fmt::Display for Variant {
@@ -56,13 +58,14 @@ impl fmt::Display for Variant {
             Self::F16Storage => "f16-storage",
             Self::F16 => "f16",
             Self::Coop8 => "coop8",
+            Self::Coop16 => "coop16",
         })
     }
 }
 
 /// No [`Variant`] has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no shader variant: expected f32, f16-storage, f16 or coop8")]
+#[error("`{0}` is no shader variant: expected f32, f16-storage, f16, coop8 or coop16")]
 pub struct UnknownVariant(pub String);
 
 impl FromStr for Variant {

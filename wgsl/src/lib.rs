@@ -21,15 +21,26 @@ pub enum Precision {
     /// Activations in 16 bits, tiles of 8x8 multiplied by the subgroup and added up in 32. WGSL's extension `f16`, and wgpu's
     /// `wgpu_cooperative_matrix`, which no browser has.
     Coop8,
+    /// The same with tiles of 16x16.
+    Coop16,
 }
 
 impl Precision {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::F32, Self::F16Storage, Self::F16, Self::Coop8];
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16Storage, Self::F16, Self::Coop8, Self::Coop16];
 
     /// Whether activations have 16 bits.
     pub fn stores_f16(self) -> bool {
         self != Self::F32
+    }
+
+    /// Rows and columns of the tiles that subgroups multiply; none where threads multiply by themselves.
+    pub fn tile_side(self) -> Option<usize> {
+        match self {
+            Self::F32 | Self::F16Storage | Self::F16 => None,
+            Self::Coop8 => Some(8),
+            Self::Coop16 => Some(16),
+        }
     }
 }
 
@@ -45,17 +56,48 @@ pub struct Shader {
 impl Shader {
     /// WGSL at another precision: of the storage textures, activations alone are arrays.
     pub fn of(&self, precision: Precision) -> Cow<'static, str> {
-        match precision {
-            Precision::F32 => self.source.into(),
-            Precision::F16 | Precision::Coop8 if !self.source.contains(SUMS) => halved(self.source).into(),
-            Precision::F16Storage => halved(self.source).into(),
-            Precision::F16 => with_f16(self.source).into(),
-            Precision::Coop8 => {
-                let convolution = include_str!("shaders/conv3x3.coop8.wgsl");
-                let tiled = with_part(&with_f16(self.source), "convolution", convolution);
-                format!("enable wgpu_cooperative_matrix;\n{tiled}").into()
+        let products = match precision {
+            Precision::F32 => return self.source.into(),
+            Precision::F16Storage => return halved(self.source).into(),
+            _ if !self.source.contains(SUMS) => return halved(self.source).into(),
+            Precision::F16 => return with_f16(self.source).into(),
+            Precision::Coop8 => include_str!("shaders/conv3x3.coop8.wgsl"),
+            Precision::Coop16 => include_str!("shaders/conv3x3.coop16.wgsl"),
+        };
+        let around = include_str!("shaders/conv3x3.coop.wgsl");
+        let tiled = with_part(&with_f16(self.source), "convolution", &[around, products].concat());
+        format!("enable wgpu_cooperative_matrix;\n{tiled}").into()
+    }
+
+    /// As [`Shader::of`], where tiles are multiplied by plain arithmetic: what the shaders of [`Precision::tile_side`] are
+    /// tested with where no adapter multiplies tiles. WGSL's extension `f16` is all it takes.
+    pub fn emulated(&self, precision: Precision) -> Cow<'static, str> {
+        let source = self.of(precision);
+        let (Some(side), true) = (precision.tile_side(), self.source.contains(SUMS)) else { return source };
+        let matrix = |of| format!("coop_mat{side}x{side}<{of}>");
+        let alias = format!("alias Products = {};\n", matrix("f32, C"));
+        let mut emulated = source
+            .replace("enable wgpu_cooperative_matrix;\n", "")
+            .replace(&alias, include_str!("shaders/conv3x3.emulated.wgsl"))
+            .replace(&matrix("f16, A"), "Tile")
+            .replace(&matrix("f16, B"), "Tile")
+            .replace("coopLoadT<Weights>(&weight_tiles[", "Tile(")
+            .replace("coopLoadT<Pixels>(&pixels[", "Tile(")
+            .replace("coopMultiplyAdd(", "multiplied_and_added(index, ")
+            .replace("coopStoreT(", "put(index, ")
+            .replace(", &sums[", ", ")
+            .replace(&format!("], {side}u);"), &format!(", {side}u);"))
+            .replace("], 16u);", ", 16u);");
+        // Each declaration of sums is a place in `products`.
+        for place in 0.. {
+            let begun = format!(" = zeros(index, {}u);", place * side * side);
+            let next = emulated.replacen(": Products;", &begun, 1);
+            if next == emulated {
+                break;
             }
+            emulated = next;
         }
+        emulated.into()
     }
 }
 

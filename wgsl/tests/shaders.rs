@@ -57,6 +57,18 @@ fn a_precision_enables_its_own_extensions_and_no_other() {
     }
 }
 
+#[test]
+fn emulated_tiles_take_no_more_than_f16() {
+    for (shader, precision) in all() {
+        let source = shader.emulated(precision);
+        let module = naga::front::wgsl::parse_str(&source).expect("parses");
+        let needed =
+            if precision == Precision::F32 { Capabilities::empty() } else { Capabilities::SHADER_FLOAT16 };
+        Validator::new(ValidationFlags::all(), needed).validate(&module).expect("is valid");
+        assert!(source == shader.of(precision) || precision.tile_side().is_some(), "{}", shader.name);
+    }
+}
+
 fn all() -> impl Iterator<Item = (&'static Shader, Precision)> {
     SHADERS.iter().flat_map(|shader| Precision::ALL.map(|precision| (shader, precision)))
 }
@@ -65,7 +77,7 @@ fn extensions(precision: Precision) -> &'static [&'static str] {
     match precision {
         Precision::F32 | Precision::F16Storage => &[],
         Precision::F16 => &["f16;"],
-        Precision::Coop8 => &["wgpu_cooperative_matrix;", "f16;"],
+        Precision::Coop8 | Precision::Coop16 => &["wgpu_cooperative_matrix;", "f16;"],
     }
 }
 
@@ -73,7 +85,9 @@ fn capabilities(precision: Precision) -> Capabilities {
     match precision {
         Precision::F32 | Precision::F16Storage => Capabilities::empty(),
         Precision::F16 => Capabilities::SHADER_FLOAT16,
-        Precision::Coop8 => Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
+        Precision::Coop8 | Precision::Coop16 => {
+            Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX
+        }
     }
 }
 
@@ -130,9 +144,12 @@ fn every_shader_translates_to_spirv_msl_and_hlsl() {
         for flag in [false, true] {
             let (module, info) = compiled(shader, precision, &constants(flag));
             assert_spirv(&module, &info);
-            assert!(msl(&module, &info, precision).contains("kernel void"), "{}", shader.name);
-            // Direct3D has no cooperative matrices, and neither has naga's translation.
-            if precision != Precision::Coop8 {
+            // Metal has those of 8x8 alone,
+            if precision != Precision::Coop16 {
+                assert!(msl(&module, &info, precision).contains("kernel void"), "{}", shader.name);
+            }
+            // and Direct3D, as naga translates to it, none.
+            if precision.tile_side().is_none() {
                 assert!(hlsl(&module, &info).contains("[numthreads("), "{}", shader.name);
             }
         }
@@ -159,7 +176,7 @@ fn assert_spirv(module: &naga::Module, info: &ModuleInfo) {
 fn msl(module: &naga::Module, info: &ModuleInfo, precision: Precision) -> String {
     // Simdgroup matrices came with Metal 2.3.
     let options = back::msl::Options {
-        lang_version: if precision == Precision::Coop8 { (2, 3) } else { (1, 0) },
+        lang_version: if precision.tile_side().is_some() { (2, 3) } else { (1, 0) },
         fake_missing_bindings: true,
         ..Default::default()
     };

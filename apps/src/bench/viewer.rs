@@ -58,7 +58,7 @@ pub struct Options {
     /// Where to run.
     #[arg(long, default_value = "all")]
     pub backend: Backend,
-    /// How the adapter computes: f32, f16-storage, f16 or coop8 [default: as a viewer would choose].
+    /// How the adapter computes: f32, f16-storage, f16, coop8 or coop16 [default: as a viewer would choose].
     #[arg(long, value_name = "VARIANT")]
     pub variant: Option<Variant>,
     /// Time for each row, after one frame to warm up; a row whose frame would take four times that is skipped.

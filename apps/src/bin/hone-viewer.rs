@@ -56,7 +56,7 @@ struct Cli {
     /// Which adapter: its number, or a part of its name.
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// How the GPU computes: f32, f16-storage, f16 or coop8; by default the fastest that is right.
+    /// How the GPU computes: f32, f16-storage, f16, coop8 or coop16; by default the fastest that is right.
     #[arg(long, value_name = "VARIANT")]
     shader_variant: Option<hone_runtime::Variant>,
     /// Begin with the sound off; M turns it on.

@@ -164,6 +164,16 @@ pub struct Ended {
     pub received: Received,
 }
 
+/// Waits until `done` holds of what a viewer was shown.
+pub async fn until(seen: &Mutex<Seen>, what: &str, patience: Duration, done: impl Fn(&Seen) -> bool) {
+    let start = Instant::now();
+    while !done(&seen.lock().unwrap()) {
+        let seen = seen.lock().unwrap().frames.len();
+        assert!(start.elapsed() < patience, "{what}: not after {patience:?}, {seen} frames seen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 impl Rig {
     /// A test pattern of `hr` at half the size, `kbps` in all, over two links like `link`.
     pub async fn start(hr: (u32, u32), kbps: f64, link: link::Config) -> Self {
@@ -259,12 +269,7 @@ impl Rig {
 
     /// Waits until `done` holds of what was seen.
     pub async fn until(&self, what: &str, patience: Duration, done: impl Fn(&Seen) -> bool) {
-        let start = Instant::now();
-        while !done(&self.seen.lock().unwrap()) {
-            let seen = self.seen.lock().unwrap().frames.len();
-            assert!(start.elapsed() < patience, "{what}: not after {patience:?}, {seen} frames seen");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(&self.seen, what, patience, done).await;
     }
 
     /// Waits until the viewer was shown so many frames more.

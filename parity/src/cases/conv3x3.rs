@@ -23,10 +23,10 @@ pub fn run(gpu: Option<&Gpu>, report: &mut Report) {
     let Some(gpu) = gpu else { return report.skip(NO_ADAPTER) };
     let kernels = kernels(gpu, report);
     for (c, (cin, cout)) in CHANNELS.into_iter().enumerate() {
-        for (k, &kernel) in kernels.iter().enumerate() {
+        for (k, (gpu, kernel)) in kernels.iter().enumerate() {
             // Every kernel meets every channel pair, size and fusion, not all at once: compiling takes the time.
             for (h, w) in SIZES.into_iter().skip((c + k) % 3).step_by(3) {
-                one(gpu, kernel, report, (cin, cout), (h, w), FUSIONS[(c + k) % FUSIONS.len()]);
+                one(gpu, *kernel, report, (cin, cout), (h, w), FUSIONS[(c + k) % FUSIONS.len()]);
             }
         }
     }
@@ -44,7 +44,7 @@ fn one(
     let rng = &mut Rng::new((cin * 1_000_003 + cout * 1_009 + h * 101 + w) as u64);
     let layer = Layer { name: case.clone(), cin, cout, offset: 0, zero_init: false };
     let mut params = random(rng, layer.params());
-    if matches!(kernel.precision, Precision::F16 | Precision::Coop8) {
+    if kernel.precision == Precision::F16 || kernel.precision.tile_side().is_some() {
         params.iter_mut().for_each(|v| *v = (*v * 512.0).round() / 512.0);
     }
     let wide: Vec<f64> = params.iter().map(|&v| f64::from(v)).collect();
@@ -89,8 +89,8 @@ fn one(
         if kernel.precision.stores_f16() { HALF_ROUNDOFF * v.abs() + HALF_TINY } else { 0.0 }
     };
     let summed = match kernel.precision {
-        Precision::F32 | Precision::F16Storage | Precision::Coop8 => 0.0,
         Precision::F16 => half_sums(cin) * f64::from(scale),
+        _ => 0.0,
     };
     report.check(&case, got, &want.data, |i| {
         terms * ROUNDOFF * magnitude[i] + stored(want.data[i]) * 1.001 + summed

@@ -23,7 +23,7 @@ const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (5, 17), (16, 16), (33, 15),
 const EVEN_SIZES: [(usize, usize); 5] = [(2, 2), (4, 18), (16, 16), (34, 14), (18, 66)];
 
 /// Each way to compute: as for GPUs and as for adapters in software, in each precision.
-const KERNELS: [Kernel; 7] = [
+const KERNELS: [Kernel; 8] = [
     Kernel { precision: Precision::F32, tall: false },
     Kernel { precision: Precision::F32, tall: true },
     Kernel { precision: Precision::F16Storage, tall: false },
@@ -31,18 +31,22 @@ const KERNELS: [Kernel; 7] = [
     Kernel { precision: Precision::F16, tall: false },
     Kernel { precision: Precision::F16, tall: true },
     Kernel { precision: Precision::Coop8, tall: false },
+    Kernel { precision: Precision::Coop16, tall: false },
 ];
 
-/// Those of them that a device has; the others are counted as skipped.
-fn kernels(gpu: &Gpu, report: &mut Report) -> Vec<Kernel> {
-    let there = |kernel: &Kernel| match gpu.lacks(kernel.precision) {
-        None => true,
-        Some(what) => {
-            report.skip(&format!("{kernel:?}: {} has no {what}", gpu.name()));
-            false
+/// Those of them that a device has, each on that device. Where it multiplies no tiles, they are emulated on another of the same
+/// adapter; what it has not even so is counted as skipped.
+fn kernels(gpu: &Gpu, report: &mut Report) -> Vec<(Gpu, Kernel)> {
+    let emulating = gpu.emulating_tiles().expect("the device opens twice");
+    let on = |kernel: Kernel| {
+        let Some(what) = gpu.lacks(kernel.precision) else { return Some((gpu.clone(), kernel)) };
+        if kernel.precision.tile_side().is_some() && emulating.lacks(kernel.precision).is_none() {
+            return Some((emulating.clone(), kernel));
         }
+        report.skip(&format!("{kernel:?}: {} has no {what}", gpu.name()));
+        None
     };
-    KERNELS.into_iter().filter(there).collect()
+    KERNELS.into_iter().filter_map(on).collect()
 }
 
 /// Every matrix in every range.

@@ -100,7 +100,7 @@ fn tolerance(precision: Precision, arch: Arch) -> f64 {
     let growth = ((2.0 * blocks + 5.0) / 7.0 * 1.5f64.powf(blocks - 1.0)).sqrt();
     match precision {
         Precision::F32 => TOLERANCE,
-        Precision::F16Storage | Precision::Coop8 => HALF_TOLERANCE * growth,
+        Precision::F16Storage | Precision::Coop8 | Precision::Coop16 => HALF_TOLERANCE * growth,
         Precision::F16 => (HALF_TOLERANCE + HALF_SUMS_TOLERANCE) * growth,
     }
 }
@@ -111,7 +111,7 @@ pub fn every_kernel(report: &mut Report) {
     let Some(gpu) = crate::gpu() else { return report.skip(NO_ADAPTER) };
     let kernels = kernels(&gpu, report);
     for (a, arch) in archs(&[1]).into_iter().enumerate() {
-        for (k, &kernel) in kernels.iter().enumerate() {
+        for (k, (gpu, kernel)) in kernels.iter().enumerate() {
             let arch = Arch { blocks: BLOCKS[1 + (a + k) % 2], ..arch };
             let rng = &mut Rng::new((200 + 10 * a + k) as u64);
             let weights = weights(rng, arch);
@@ -119,7 +119,7 @@ pub fn every_kernel(report: &mut Report) {
             let picture = Picture::new(rng, h, w, COLOURS[(a + k) % COLOURS.len()]);
             let input = input(&yuv_rgb(&picture.yuv()), &[picture.yuv().quantiser]);
             let want = rgba(&forward(arch, &wide(&weights), &input));
-            let got = on_gpu(&gpu, kernel, &weights, &picture);
+            let got = on_gpu(gpu, *kernel, &weights, &picture);
             let case = format!("{kernel:?} {arch} {w}x{h} {:?}", picture.yuv().colour);
             report.check_u8(&case, &got, &want, tolerance(kernel.precision, arch));
         }
@@ -139,7 +139,7 @@ pub fn full_hd(report: &mut Report) {
     let mut want = Vec::new();
     cpu.upscale(&picture.yuv(), Mode::Network, &mut want).expect("a CPU does not fail");
     let want: Vec<f64> = want.into_iter().map(|v| f64::from(v) / 255.0).collect();
-    for kernel in kernels(&gpu, report) {
+    for (gpu, kernel) in kernels(&gpu, report) {
         let got = on_gpu(&gpu, kernel, &weights, &picture);
         let case = format!("{kernel:?} {arch} {w}x{h}");
         // Either rounds by half a code value, so that two right results may differ by one.

@@ -262,7 +262,7 @@ def main():
     parser.add_argument("--backend", default="all", choices=["cpu", "wgpu", "all"])
     parser.add_argument("--icd", help="the Vulkan driver's manifest, to make all use one adapter")
     parser.add_argument("--adapter", help="our name or index of that adapter")
-    parser.add_argument("--variant", help="our shader variant: f32, f16-storage, f16 or coop8")
+    parser.add_argument("--variant", help="our shader variant: f32, f16-storage, f16, coop8 or coop16")
     parser.add_argument("--webgpu-python", default=sys.executable)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()

@@ -30,6 +30,7 @@ impl From<Precision> for Variant {
             Precision::F16Storage => Self::F16Storage,
             Precision::F16 => Self::F16,
             Precision::Coop8 => Self::Coop8,
+            Precision::Coop16 => Self::Coop16,
         }
     }
 }
@@ -41,6 +42,7 @@ impl From<Variant> for Precision {
             Variant::F16Storage => Self::F16Storage,
             Variant::F16 => Self::F16,
             Variant::Coop8 => Self::Coop8,
+            Variant::Coop16 => Self::Coop16,
         }
     }
 }

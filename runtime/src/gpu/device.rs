@@ -34,8 +34,8 @@ struct Inner {
     queue: wgpu::Queue,
     name: String,
     software: bool,
-    /// Threads of a subgroup that multiplies cooperative matrices, if any does.
-    subgroup: Option<u32>,
+    /// How subgroups multiply tiles.
+    tiles: Tiles,
     unused: Unused,
     source: Source,
     /// The first fault that no call returned, as wgpu reports it from inside.
@@ -49,12 +49,13 @@ struct Inner {
 fn trusted(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor) -> wgpu::ShaderModule {
     // SAFETY: the shaders are those of `hone_wgsl`, and `Pass` makes every dispatch of them and checks that layers and sizes
     // fit. Loops: `conv3x3` counts groups up to IN_GROUPS, columns to 3 and texels of a tile to 324, in steps of 1 and 64; as
-    // coop8 groups in pairs, taps to 9, texels to 108 and sums to 64 * OUT_GROUPS, in steps of 1 and SUBGROUP; of the others
+    // tiles depth() times, taps to 9, texels to 108, their groups to SIDE / 4 and sums to 64 * OUT_GROUPS, in steps of 1 and
+    // SUBGROUP, and emulated to SIDE * SIDE; of the others
     // `stillness` alone has some. Divisors: S, SUB_GROUPS and constants, never zero. Weights: read below row
     // slices * (1 + 3 * IN_GROUPS) and matrix 3 * OUT_GROUPS of it, which is how `LayerLayout` sizes the binding of storage
     // memory and the texture; from uniform memory only if that fits into its declared size. Workgroup memory: a tile is
-    // written below 18 * 18 and read up to row 4 * 3 + 5 and column 15 + 2. As coop8, tiles of weights lie within a slice of
-    // `LayerLayout`, pixels are written below 6 * 18 * 8 and read up to row 3 + 2 and column 8 + 2 + 7, and sums are 64 * 16.
+    // written below 18 * 18 and read up to row 4 * 3 + 5 and column 15 + 2. As tiles, weights lie within a slice of
+    // `LayerLayout`, pixels are written below 6 * 18 * SIDE and read up to row 3 + 2 and column 2 + 15, and sums are 64 * 16.
     // Activations: padded to whole tiles of 16, of
     // which 8 rows are a part, and a border of 1 each side; layers below IN_GROUPS are read, and the one more for RGB where
     // `Pass` has seen it. Planes are read inside the picture, the base is clamped to it, stores are guarded by its size.
@@ -63,31 +64,47 @@ fn trusted(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor) -> w
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 
-/// Whether the adapter multiplies tiles of 8x8 halves and adds up in f32.
-fn multiplies_tiles(adapter: &Adapter) -> bool {
-    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
-    adapter.features().contains(needed)
-        && adapter.cooperative_matrix_properties().iter().any(|shape| {
-            [shape.m_size, shape.n_size, shape.k_size] == [8; 3]
-                && shape.ab_type == wgpu::CooperativeScalarType::F16
-                && shape.cr_type == wgpu::CooperativeScalarType::F32
-        })
+/// Tiles of halves that subgroups multiply and add up in f32.
+#[derive(Clone, Debug, Default)]
+struct Tiles {
+    /// Their rows and columns.
+    sides: Vec<usize>,
+    /// Threads of a subgroup.
+    subgroup: u32,
 }
 
-/// Threads of a subgroup, where that is one number.
-fn subgroup(info: &wgpu::AdapterInfo) -> Option<u32> {
-    match info.backend {
-        // wgpu does not ask, and says 4 to 64: every GPU of Apple's that has simdgroup matrices has 32.
-        wgpu::Backend::Metal => Some(32),
-        _ => (info.subgroup_min_size == info.subgroup_max_size).then_some(info.subgroup_min_size),
+impl Tiles {
+    /// Those that the adapter lists, if the size of its subgroups is one number.
+    fn of(adapter: &Adapter) -> Self {
+        let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+        let info = adapter.get_info();
+        let subgroup = match info.backend {
+            // wgpu does not ask, and says 4 to 64: every GPU of Apple's that has simdgroup matrices has 32.
+            wgpu::Backend::Metal => 32,
+            _ if info.subgroup_min_size == info.subgroup_max_size => info.subgroup_min_size,
+            _ => return Self::default(),
+        };
+        if !adapter.features().contains(needed) {
+            return Self::default();
+        }
+        let listed = adapter.cooperative_matrix_properties();
+        let has = |side: &usize| {
+            listed.iter().any(|shape| {
+                [shape.m_size, shape.n_size, shape.k_size] == [*side as u32; 3]
+                    && shape.ab_type == wgpu::CooperativeScalarType::F16
+                    && shape.cr_type == wgpu::CooperativeScalarType::F32
+            })
+        };
+        let sides = Precision::ALL.into_iter().filter_map(Precision::tile_side);
+        Self { sides: sides.filter(has).collect(), subgroup }
     }
 }
 
 /// Leave to use wgpu's cooperative matrices.
 #[allow(unsafe_code, reason = "wgpu asks for it")]
 fn experimental() -> wgpu::ExperimentalFeatures {
-    // SAFETY: `conv3x3.coop8.wgsl` alone uses an experimental feature. It loads and stores whole tiles within its arrays, in
-    // uniform control flow and by full subgroups, as Vulkan asks; and its results are probed before they are shown.
+    // SAFETY: `conv3x3.coop8.wgsl` and `conv3x3.coop16.wgsl` alone use an experimental feature. They load and store whole tiles within their arrays, in
+    // uniform control flow and by full subgroups, as Vulkan asks; and their results are probed before they are shown.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
@@ -102,7 +119,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`], [`Error::NoSuchAdapter`]; [`Error::Open`] if it lacks what WebGPU guarantees.
     pub fn open(choice: &AdapterChoice) -> Result<Self, Error> {
-        Self::on(choose(&instance(), None, choice)?, Shader::of)
+        Self::on(choose(&instance(), None, choice)?, Shader::of, None)
     }
 
     /// Opens an adapter that can draw on `surface`, which was made with `instance`.
@@ -114,7 +131,7 @@ impl Gpu {
         surface: &Surface,
         choice: &AdapterChoice,
     ) -> Result<Self, Error> {
-        Self::on(choose(instance, Some(surface), choice)?, Shader::of)
+        Self::on(choose(instance, Some(surface), choice)?, Shader::of, None)
     }
 
     /// Another device of this adapter: whatever becomes of it, this one stays.
@@ -122,16 +139,27 @@ impl Gpu {
     /// # Errors
     /// [`Error::Open`].
     pub(super) fn another(&self) -> Result<Self, Error> {
-        Self::on(self.adapter().clone(), self.0.source)
+        Self::on(self.adapter().clone(), self.0.source, Some(self.0.tiles.clone()))
+    }
+
+    /// A device of this adapter that multiplies tiles by plain arithmetic, whatever the adapter has, if it has halves: to test
+    /// shaders with.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn emulating_tiles(&self) -> Result<Self, Error> {
+        let halves = self.lacks(Precision::F16).is_none();
+        let sides = Precision::ALL.into_iter().filter_map(Precision::tile_side).filter(|_| halves).collect();
+        Self::on(self.adapter().clone(), Shader::emulated, Some(Tiles { sides, subgroup: 8 }))
     }
 
     /// The same with shaders of `source`.
     #[cfg(test)]
     pub(super) fn with_source(&self, source: Source) -> Result<Self, Error> {
-        Self::on(self.adapter().clone(), source)
+        Self::on(self.adapter().clone(), source, Some(self.0.tiles.clone()))
     }
 
-    fn on(adapter: Adapter, source: Source) -> Result<Self, Error> {
+    fn on(adapter: Adapter, source: Source, tiles: Option<Tiles>) -> Result<Self, Error> {
         let info = adapter.get_info();
         let name = format!("wgpu {}: {}", info.backend.to_str(), info.name);
         // WebGPU's guaranteed limits, but the largest buffers and textures that there are.
@@ -143,14 +171,16 @@ impl Gpu {
             ..wgpu::Limits::default()
         };
         let mut optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
-        let subgroup = if multiplies_tiles(&adapter) { subgroup(&info) } else { None };
-        if subgroup.is_some() {
+        let own = Tiles::of(&adapter);
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if !own.sides.is_empty() {
             optional |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            experimental_features = experimental();
         }
         let descriptor = wgpu::DeviceDescriptor {
             required_limits,
             required_features: adapter.features() & optional,
-            experimental_features: if subgroup.is_some() { experimental() } else { Default::default() },
+            experimental_features,
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -177,7 +207,7 @@ impl Gpu {
             queue,
             name,
             software,
-            subgroup,
+            tiles: tiles.unwrap_or(own),
             unused,
             source,
             fault,
@@ -198,14 +228,21 @@ impl Gpu {
             Precision::F16 => (!self.device().features().contains(wgpu::Features::SHADER_F16))
                 .then_some("16-bit arithmetic in shaders"),
             Precision::Coop8 => {
-                self.0.subgroup.is_none().then_some("cooperative matrices of 8x8, f16 added up in f32")
+                (!self.multiplies(8)).then_some("cooperative matrices of 8x8, f16 added up in f32")
+            }
+            Precision::Coop16 => {
+                (!self.multiplies(16)).then_some("cooperative matrices of 16x16, f16 added up in f32")
             }
         }
     }
 
-    /// Threads of a subgroup that multiplies cooperative matrices; none of a device that has none.
-    pub(super) fn subgroup(&self) -> Option<u32> {
-        self.0.subgroup
+    fn multiplies(&self, side: usize) -> bool {
+        self.0.tiles.sides.contains(&side)
+    }
+
+    /// Threads of a subgroup that multiplies tiles.
+    pub(super) fn subgroup(&self) -> u32 {
+        self.0.tiles.subgroup.max(1)
     }
 
     /// A texture of one texel, to bind where a shader has a binding that it does not use.

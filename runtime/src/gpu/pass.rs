@@ -26,7 +26,7 @@ pub struct Kernel {
 impl Kernel {
     /// The one for this device.
     pub fn of(gpu: &Gpu, precision: Precision) -> Self {
-        Self { precision, tall: gpu.software() && precision != Precision::Coop8 }
+        Self { precision, tall: gpu.software() && precision.tile_side().is_none() }
     }
 }
 
@@ -164,7 +164,7 @@ impl Pass {
             Output::Picture { mean, base, .. } => (mean, base),
             Output::Activation(_) => ([0.0; 3], false),
         };
-        let coop = kernel.precision == Precision::Coop8;
+        let coop = kernel.precision.tile_side().is_some();
         let height = if kernel.tall || coop { 1 } else { CONV3X3_TILE / CONV3X3_ROWS[0] };
         let constants = if coop { 19 } else { 18 };
         let pipeline = gpu.pipeline(
@@ -189,7 +189,7 @@ impl Pass {
                 ("TILED", flag(!kernel.tall)),
                 ("TALL", flag(kernel.tall)),
                 ("WEIGHTS", source),
-                ("SUBGROUP", f64::from(gpu.subgroup().unwrap_or(1))),
+                ("SUBGROUP", f64::from(gpu.subgroup())),
             ][..constants],
         );
 

@@ -12,8 +12,6 @@ use crate::Error;
 
 /// Where a binding may start: WebGPU's guaranteed alignment of uniform and storage offsets, in values of 16 bits.
 const ALIGN: usize = 256 / 2;
-/// Channels of a side of a tile of `conv3x3.coop8.wgsl`.
-const TILE: usize = 8;
 /// Values in a matrix of 4 input by 4 output channels.
 const MATRIX: usize = 16;
 
@@ -21,8 +19,8 @@ const MATRIX: usize = 16;
 #[derive(Clone, Debug)]
 pub struct LayerLayout {
     layer: Layer,
-    /// Whether it is tiles.
-    tiled: bool,
+    /// Rows and columns of its tiles, if it is tiles.
+    tile: Option<usize>,
     /// Factor of the pixel shuffle that follows.
     pub shuffle: usize,
     /// Values before its first slice.
@@ -37,13 +35,13 @@ pub struct LayerLayout {
 
 impl LayerLayout {
     fn new(precision: Precision, layer: Layer, shuffle: usize, offset: usize) -> Self {
-        let tiled = precision == Precision::Coop8;
         let subpixels = shuffle * shuffle;
         let sub_groups = (layer.cout / subpixels).div_ceil(4);
         let groups = sub_groups * subpixels;
         // The fewest slices, filled evenly: 6 groups are 3 + 3, not 4 + 2.
         let out_groups = groups.div_ceil(groups.div_ceil(CONV3X3_OUT_GROUPS_MAX));
-        Self { tiled, in_groups: layer.cin.div_ceil(4), out_groups, sub_groups, shuffle, offset, layer }
+        let (tile, in_groups) = (precision.tile_side(), layer.cin.div_ceil(4));
+        Self { tile, in_groups, out_groups, sub_groups, shuffle, offset, layer }
     }
 
     /// Workgroups in z.
@@ -70,13 +68,14 @@ impl LayerLayout {
     }
 
     /// Tiles of a slice along the input and along the output channels.
-    fn tiles(&self) -> [usize; 2] {
-        [self.in_groups, self.out_groups].map(|groups| groups.div_ceil(TILE / 4))
+    fn tiles(&self, side: usize) -> [usize; 2] {
+        [self.in_groups, self.out_groups].map(|groups| groups.div_ceil(side / 4))
     }
 
     fn slice_values(&self) -> usize {
-        let [depth, width] = self.tiles();
-        if self.tiled { TILE * width * (1 + 9 * TILE * depth) } else { self.slice_rows() * self.row() }
+        let Some(side) = self.tile else { return self.slice_rows() * self.row() };
+        let [depth, width] = self.tiles(side);
+        side * width * (1 + 9 * side * depth)
     }
 
     fn values(&self) -> usize {
@@ -115,10 +114,10 @@ impl LayerLayout {
         for (k, v) in weight.iter().enumerate() {
             let (co, ci, tap) = (k / 9 / self.layer.cin, k / 9 % self.layer.cin, k % 9);
             let (at, group, lane) = place(co);
-            if self.tiled {
-                let ([_, width], out) = (self.tiles(), group * 4 + lane);
-                let tile = (ci / TILE * 9 + tap) * width + out / TILE;
-                packed[at + TILE * width + tile * TILE * TILE + ci % TILE * TILE + out % TILE] = *v;
+            if let Some(side) = self.tile {
+                let ([_, width], out) = (self.tiles(side), group * 4 + lane);
+                let tile = (ci / side * 9 + tap) * width + out / side;
+                packed[at + side * width + tile * side * side + ci % side * side + out % side] = *v;
                 continue;
             }
             // The shader walks columns of taps first: it keeps a column of pixels and slides down it.
@@ -172,7 +171,7 @@ impl WeightsLayout {
 fn value_bytes(precision: Precision) -> usize {
     match precision {
         Precision::F32 | Precision::F16Storage => 4,
-        Precision::F16 | Precision::Coop8 => 2,
+        Precision::F16 | Precision::Coop8 | Precision::Coop16 => 2,
     }
 }
 
@@ -271,7 +270,7 @@ mod tests {
 
     #[test]
     fn every_parameter_has_its_own_place() {
-        for precision in [Precision::F32, Precision::Coop8] {
+        for precision in [Precision::F32, Precision::Coop8, Precision::Coop16] {
             let layers =
                 WeightsLayout::new(precision, vec![(layer(3, 8), 1), (layer(8, 27), 3), (layer(8, 32), 2)]);
             for layout in &layers.layers {

@@ -1,27 +1,15 @@
-// coop8: tiles of 8 pixels by 8 input channels times tiles of 8 input by 8 output channels, in f16, added up in f32.
+// coop8: tiles of 8 pixels by 8 input channels times tiles of 8 input by 8 output channels, in f16, added up in f32. After
+// conv3x3.coop.wgsl.
 // Launch  grid (ceil(W/16), ceil(H/4), slices)  workgroup one subgroup, 16x4 pixels of OUT_GROUPS*4 channels  shared 5824 B
-override SUBGROUP: u32; // threads in a subgroup
+const SIDE: u32 = 8u;
 
 alias Pixels = coop_mat8x8<f16, A>;
 alias Weights = coop_mat8x8<f16, B>;
 alias Products = coop_mat8x8<f32, C>;
 
-const COLUMNS: u32 = 18u; // 16 pixels and one more on each side
-
-// A slice: biases, then a tile for each (8 input channels, tap, 8 output channels), a row an input channel.
-@group(0) @binding(12) var<storage, read> weight_tiles: array<f16>;
-
-var<workgroup> pixels: array<f16, 864>; // 6 rows of 18, 8 channels each
-var<workgroup> sums: array<f32, 1024>; // 4 rows of 16, 16 channels each
-
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-    let top = wid.y * 4u;
-    let left = wid.x * 16u;
-    let depth = (IN_GROUPS + 1u) / 2u;
-    let width = (OUT_GROUPS + 1u) / 2u;
-    let biases = wid.z * 8u * width * (1u + 72u * depth);
-    var at = biases + 8u * width;
+    var at = first_tile(wid.z);
 
     // Of each row, half of its pixels, half of the channels.
     var c000: Products;
@@ -40,29 +28,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var c301: Products;
     var c310: Products;
     var c311: Products;
-    for (var k = 0u; k < depth; k += 1u) {
-        workgroupBarrier(); // the pixels of the channels before have been read
-        for (var p = index; p < 6u * COLUMNS; p += SUBGROUP) {
-            let row = p / COLUMNS;
-            let col = p % COLUMNS;
-            let first = value(2u * k, top + row, left + col);
-            var second = vec4<f16>();
-            if 2u * k + 1u < IN_GROUPS {
-                second = value(2u * k + 1u, top + row, left + col);
-            }
-            pixels[8u * p] = first.x;
-            pixels[8u * p + 1u] = first.y;
-            pixels[8u * p + 2u] = first.z;
-            pixels[8u * p + 3u] = first.w;
-            pixels[8u * p + 4u] = second.x;
-            pixels[8u * p + 5u] = second.y;
-            pixels[8u * p + 6u] = second.z;
-            pixels[8u * p + 7u] = second.w;
-            if KEEP_RGB == 1u && wid.z == 0u && row >= 1u && row <= 4u && col >= 1u && col <= 16u {
-                keep_rgb(vec4<f32>(first), top + row - 1u, left + col - 1u);
-            }
-        }
-        workgroupBarrier();
+    for (var k = 0u; k < depth(); k += 1u) {
+        load_pixels(k, wid, index);
         for (var tap = 0u; tap < 9u; tap += 1u) {
             let corner = 8u * (tap / 3u * COLUMNS + tap % 3u);
             let left_weights = coopLoadT<Weights>(&weight_tiles[at], 8u);
@@ -93,7 +60,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 c301 = coopMultiplyAdd(p30, right_weights, c301);
                 c311 = coopMultiplyAdd(p31, right_weights, c311);
             }
-            at += 64u * width;
+            at += 64u * width();
         }
     }
     coopStoreT(c000, &sums[0u], 16u);
@@ -112,14 +79,5 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     coopStoreT(c301, &sums[776u], 16u);
     coopStoreT(c310, &sums[896u], 16u);
     coopStoreT(c311, &sums[904u], 16u);
-    workgroupBarrier();
-    for (var k = index; k < 64u * OUT_GROUPS; k += SUBGROUP) {
-        let pixel = k % 64u;
-        let group = k / 64u;
-        let first = 16u * pixel + 4u * group;
-        let bias = biases + 4u * group;
-        let sum = vec4(sums[first], sums[first + 1u], sums[first + 2u], sums[first + 3u]);
-        let more = vec4(weight_tiles[bias], weight_tiles[bias + 1u], weight_tiles[bias + 2u], weight_tiles[bias + 3u]);
-        store(sum + vec4<f32>(more), wid.z * OUT_GROUPS + group, top + pixel / 16u, left + pixel % 16u);
-    }
+    store_sums(wid, index);
 }

@@ -29,7 +29,7 @@ override TILED: bool; // x goes through workgroup memory: for GPUs
 override TALL: bool; // 8 pixels a thread, not 4: for adapters in software
 override WEIGHTS: u32; // 0 from uniform, 1 from storage, 2 from a texture: what such an adapter reads best
 
-// In less precision `Shader::of` puts another part between such marks: conv3x3.f16.wgsl, conv3x3.coop8.wgsl.
+// In less precision `Shader::of` puts another part between such marks: conv3x3.f16.wgsl, conv3x3.coop.wgsl with coop8 or coop16.
 // [sums]
 alias Real = f32; // what the products of one input group and column of taps are added up in
 alias Stored = mat4x4<f32>; // how a matrix of weights lies in a buffer
