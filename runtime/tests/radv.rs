@@ -38,7 +38,7 @@ struct Case {
 }
 
 /// A convolution inside a network with 16 channels, as GPUs run it.
-const BODY: [(&str, f64); 17] = [
+const BODY: [(&str, f64); 18] = [
     ("IN_GROUPS", 4.0),
     ("OUT_GROUPS", 4.0),
     ("SUB_GROUPS", 4.0),
@@ -56,6 +56,7 @@ const BODY: [(&str, f64); 17] = [
     ("TILED", 1.0),
     ("TALL", 0.0),
     ("WEIGHTS", 0.0),
+    ("SUBGROUP", 64.0),
 ];
 
 #[rustfmt::skip]
@@ -106,14 +107,22 @@ fn shaders_fit_amd_gpus() {
 #[ignore = "the process of the test before"]
 fn compile_for_one_family() {
     let gpu = NullGpu::open();
-    // RADV of Mesa 22.3 has no cooperative matrices.
-    let precisions = || Precision::ALL.into_iter().filter(|precision| precision.tile_side().is_none());
+    // RADV of Mesa 22.3 has no cooperative matrices; later ones have those of 16x16 on RDNA 3.
+    let has = |precision: &Precision| match precision.tile_side() {
+        None => true,
+        Some(side) => side == 16 && gpu.multiplies_tiles,
+    };
+    let precisions = || Precision::ALL.into_iter().filter(has);
     for (case, precision) in
         CASES.iter().flat_map(|case| precisions().map(move |precision| (case, precision)))
     {
         let &Case { shader, constants, registers_max, waves_min, .. } = case;
-        let instructions_max =
-            if precision == Precision::F16 { case.f16_instructions_max } else { case.instructions_max };
+        let (registers_max, waves_min, instructions_max) = match precision {
+            Precision::F32 | Precision::F16Storage => (registers_max, waves_min, case.instructions_max),
+            Precision::F16 => (registers_max, waves_min, case.f16_instructions_max),
+            // Sums of all of a subgroup's pixels and the factors of several taps are in registers at a time.
+            Precision::Coop8 | Precision::Coop16 => (256, 4, case.f16_instructions_max),
+        };
         let found = gpu.statistics(&Program::new(&shader.of(precision), constants));
         let of = |name: &str| *found.get(name).unwrap_or_else(|| panic!("no {name} in {found:?}"));
         let (registers, waves, instructions) = (of("VGPRs"), of("Subgroups per SIMD"), of("Instructions"));
@@ -180,6 +189,7 @@ impl Program {
 /// A device that compiles and does nothing else.
 struct NullGpu {
     name: String,
+    multiplies_tiles: bool,
     device: ash::Device,
     executables: ash::khr::pipeline_executable_properties::Device,
     _instance: ash::Instance,
@@ -208,17 +218,26 @@ impl NullGpu {
             let mut stored_halves = vk::PhysicalDeviceVulkan11Features::default()
                 .storage_buffer16_bit_access(true)
                 .uniform_and_storage_buffer16_bit_access(true);
+            let mut tiles =
+                vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
+            let listed = instance.enumerate_device_extension_properties(physical).unwrap();
+            let tiles_name = ash::khr::cooperative_matrix::NAME;
+            let multiplies_tiles = listed.iter().any(|e| e.extension_name_as_c_str() == Ok(tiles_name));
             let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
-            let extensions = [ash::khr::pipeline_executable_properties::NAME.as_ptr()];
-            let info = vk::DeviceCreateInfo::default()
+            let mut extensions = vec![ash::khr::pipeline_executable_properties::NAME.as_ptr()];
+            let mut info = vk::DeviceCreateInfo::default()
                 .queue_create_infos(&queues)
-                .enabled_extension_names(&extensions)
                 .push_next(&mut executables)
                 .push_next(&mut halves)
                 .push_next(&mut stored_halves);
+            if multiplies_tiles {
+                extensions.push(tiles_name.as_ptr());
+                info = info.push_next(&mut tiles);
+            }
+            let info = info.enabled_extension_names(&extensions);
             let device = instance.create_device(physical, &info, None).unwrap();
             let executables = ash::khr::pipeline_executable_properties::Device::new(&instance, &device);
-            Self { name, device, executables, _instance: instance, _entry: entry }
+            Self { name, multiplies_tiles, device, executables, _instance: instance, _entry: entry }
         }
     }
 
