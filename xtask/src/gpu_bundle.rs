@@ -37,6 +37,9 @@ pub fn make() -> Result<()> {
     for (name, executable) in &tests {
         copy(executable, &folder.join("tests").join(name))?;
     }
+    let parity = build(&["test", "--release", "-p", "hone-parity", "--test", "parity", "--no-run"])?;
+    let Some((_, shaders)) = parity.first() else { bail!("cargo built no tests of shaders") };
+    copy(shaders, &folder.join("shaders"))?;
     // Cargo leaves it beside the test that depends on it.
     let standin = test.with_file_name(STANDIN);
     copy(&standin, &folder.join("standin/libcuda.so.1"))?;

@@ -90,6 +90,8 @@ if [ $card = yes ] && ! ls /usr/share/vulkan/icd.d/nvidia* /etc/vulkan/icd.d/nvi
     VK_DRIVER_FILES=$PWD/results/nvidia_icd.json VK_ICD_FILENAMES=$PWD/results/nvidia_icd.json
     export VK_DRIVER_FILES VK_ICD_FILENAMES
 fi
+say "every shader variant that the adapter has, against the oracle"
+keep shaders.txt ./shaders --nocapture --test-threads 1
 keep viewer.txt ./hone bench viewer --json results/viewer.json && cat results/viewer.txt
 
 say "$failed failed"
