@@ -288,11 +288,15 @@ impl Gpu {
         self.device().destroy();
     }
 
+    /// Whether the device takes so many bytes at once, as a texture or as a buffer that is no storage of a shader's.
+    ///
     /// # Errors
-    /// [`Error::Buffer`] over the device's limit.
+    /// [`Error::Buffer`] over its limit.
     pub(super) fn fits(&self, bytes: u64) -> Result<(), Error> {
-        let limits = self.device().limits();
-        let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+        self.within(bytes, self.device().limits().max_buffer_size)
+    }
+
+    fn within(&self, bytes: u64, limit: u64) -> Result<(), Error> {
         if bytes > limit {
             return Err(Error::Buffer { adapter: self.name().to_owned(), bytes, limit });
         }
@@ -320,6 +324,9 @@ impl Gpu {
     /// [`Error::Buffer`] over the device's limit.
     pub(super) fn buffer(&self, bytes: u64, usage: BufferUsages) -> Result<Buffer, Error> {
         self.fits(bytes)?;
+        if usage.contains(BufferUsages::STORAGE) {
+            self.within(bytes, self.device().limits().max_storage_buffer_binding_size)?;
+        }
         let descriptor = BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
         Ok(self.device().create_buffer(&descriptor))
     }
