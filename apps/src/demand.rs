@@ -1,6 +1,8 @@
 //! Whether more patches pay: what they teach, against what their bits would be worth as video. The idea of weighing the two
 //! at the margin is LiveNAS' (SIGCOMM 2020).
 
+use crate::sender::Plan;
+
 /// PSNR-Y that viewers gain where the video gets twice the bits, dB, where the sender has not measured it; `docs/lab.md` has
 /// what clips say.
 const TWICE_THE_BITS_DB: f64 = 2.0;
@@ -10,6 +12,15 @@ const WINDOW_US: i64 = 10_000_000;
 const FIRST_WINDOW_US: i64 = 30_000_000;
 /// Without patches for so long at most: then they are tried again.
 const REST_MAX_US: i64 = 60_000_000;
+
+/// At scale 1 a network takes artefacts away and no more: patches that cost so much, dB of PSNR-Y, can hardly pay.
+const DEAR_DB: f64 = 0.2;
+
+/// Whether patches cost this stream more than they could teach, as far as its sender has measured what twice the bits gain.
+pub fn too_dear(plan: &Plan, twice_the_bits_db: Option<f64>) -> bool {
+    let doublings = (1.0 + plan.patch_kbps / plan.video_kbps).log2();
+    plan.scale == 1 && twice_the_bits_db.is_some_and(|db| db * doublings > DEAR_DB)
+}
 
 /// Says when to ask for patches and when to leave their bits to the video.
 #[derive(Debug, Default)]
@@ -106,7 +117,11 @@ impl Demand {
 
 #[cfg(test)]
 mod tests {
+    use hone_media::frame::Colour;
+    use hone_media::source::Info;
+
     use super::*;
+    use crate::sender::Rate;
 
     /// Seconds at which patches are asked for, of 200, if a minute of them teaches `db_a_minute`, until `saturated_s`.
     fn asked(db_a_minute: f64, saturated_s: i64, new_scene_s: i64) -> Vec<i64> {
@@ -153,6 +168,15 @@ mod tests {
         assert!(slowly(None) < 200, "as video the bits are worth more");
         assert_eq!(slowly(Some(0.125)), 200, "of a picture that is as good as it gets they are not");
         assert!(slowly(Some(8.0)) < slowly(Some(1.0)));
+    }
+
+    #[test]
+    fn at_scale_1_patches_may_be_too_dear() {
+        let (colour, rate) = (Colour::guess(192), Rate::Total(1200.0));
+        let info = Info { width: 320, height: 192, fps: 25.0, duration_us: None, colour, live: false };
+        let [full, half] = [1, 2].map(|scale| Plan::new(&info, scale, None, rate).unwrap());
+        assert!(too_dear(&full, Some(13.0)) && !too_dear(&full, Some(3.0)) && !too_dear(&full, None));
+        assert!(!too_dear(&half, Some(13.0)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub use self::pace::{AsItComes, Pace, RealTime, STOP_POLL};
 use self::scout::Announced;
 pub use self::scout::{ByLooks, Scout};
 use crate::camera::{self, Camera};
+use crate::demand::too_dear;
 use crate::patch::{self, Purpose};
 use crate::placement::PairClock;
 use crate::uplink::{Link, Uplink};
@@ -343,7 +344,8 @@ pub fn run_with(
         } else if let Some(stats) = uplink.stats() {
             budget.on_link(start.elapsed(), &stats, uplink.written());
         }
-        budget.on_ask(uplink.patches_asked());
+        let worth_db = scout.as_ref().and_then(|scout| scout.twice_the_bits_db());
+        budget.on_ask(uplink.patches_asked() && !too_dear(&plan, worth_db));
         if let Some(kbps) = budget.new_video_kbps() {
             camera.set_bitrate_kbps(kbps)?;
         }
@@ -389,7 +391,7 @@ pub fn run_with(
             else {
                 break;
             };
-            if let Some(worth_db) = scout.as_ref().and_then(|scout| scout.twice_the_bits_db()) {
+            if let Some(worth_db) = worth_db {
                 patch::tell_worth(&mut message, worth_db);
             }
             budget.patch(message.len() as u64);

@@ -19,6 +19,7 @@ use super::settings::Settings;
 use super::trace::Trace;
 use crate::auto_scale::{Net, NextLook, advise};
 use crate::camera::{self, Camera};
+use crate::demand::too_dear;
 use crate::learner::Learner;
 use crate::patch::{self, Purpose};
 use crate::placement::{Debt, PairClock, Placement};
@@ -89,8 +90,8 @@ enum Due {
 
 /// Media time between two looks at what the video's bits are worth, microseconds. Here they take no time.
 const LOOK_EVERY_US: i64 = 30_000_000;
-/// Media time of the first: before, `Demand` asks nobody.
-const FIRST_LOOK_US: i64 = 20_000_000;
+/// Media time of the first, as a sender has it.
+const FIRST_LOOK_US: i64 = 10_000_000;
 
 /// One run of a stream.
 pub struct Stream {
@@ -210,7 +211,8 @@ impl Stream {
             true => self.uplink.kbps(),
             false => self.plan.video_kbps + self.plan.patch_kbps,
         };
-        let patch_share = match self.asked {
+        let asked = self.asked && (self.always_asks || !too_dear(&self.plan, self.twice_the_bits_db));
+        let patch_share = match asked {
             true => self.plan.patch_kbps / (self.plan.video_kbps + self.plan.patch_kbps),
             false => 0.0,
         };
@@ -242,7 +244,7 @@ impl Stream {
             self.next_look = NextLook::at(now_us.saturating_add(LOOK_EVERY_US));
         }
         let mut patch_bytes = 0;
-        while self.asked
+        while asked
             && self.camera.settled()
             && self.credit_bytes > 0.0
             && (self.always_asks || !self.uplink.patches_wait())
