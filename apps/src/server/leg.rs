@@ -50,6 +50,8 @@ pub struct Leg {
     pub catalog: Bytes,
     /// Media time from which it holds.
     pub from_us: i64,
+    /// Where another catalog comes, as long as one may: a change of scale is never missed, though nobody watches.
+    catalogs: Option<TrackReader>,
     has: Has,
     /// None while nobody wants the stream: then the sender codes nothing.
     tracks: Option<Tracks>,
@@ -66,9 +68,9 @@ struct Has {
 }
 
 struct Tracks {
-    /// As long as there may be another.
-    catalog: Option<TrackReader>,
     video: TrackReader,
+    /// Until the first keyframe that is new: a group that an earlier reader began has lost its continuation.
+    stale: bool,
     /// As long as there is any that can be taken.
     audio: Option<TrackReader>,
     /// As long as there are any.
@@ -86,8 +88,8 @@ impl Tracks {
             false => Ok(None),
         };
         Ok(Self {
-            catalog: open(Track::Catalog, true).await?,
             video: subscription.track(Track::Video, Delivery::All).await?,
+            stale: true,
             audio: open(Track::Audio, has.audio).await?,
             patches: open(Track::Patches, !has.model).await?,
             patches_asked: true,
@@ -102,13 +104,13 @@ impl Leg {
     /// # Errors
     /// What the connection says.
     pub async fn open(subscription: Subscription) -> Result<Self> {
-        let mut catalog = subscription.track(Track::Catalog, Delivery::All).await?;
-        let first = catalog.next().await?.context("it ended without a catalog")?;
+        let mut catalogs = subscription.track(Track::Catalog, Delivery::All).await?;
+        let first = catalogs.next().await?.context("it ended without a catalog")?;
         let (catalog, from_us) = (first.payload, first.pts_us);
         let parsed = Catalog::parse(&catalog)?;
         let has = Has { audio: parsed.audio_rendition().is_some(), model: learned_at_sender(&parsed) };
         let tracks = Some(Tracks::open(&subscription, has).await?);
-        Ok(Self { subscription, catalog, from_us, has, tracks, last_us: None })
+        Ok(Self { subscription, catalog, from_us, catalogs: Some(catalogs), has, tracks, last_us: None })
     }
 
     /// Hands all messages to `to` until the stream ends or nobody takes them any more; none while it is not `wanted`.
@@ -133,11 +135,11 @@ impl Leg {
             match error {
                 Error::Lagged { .. } => {
                     tracing::warn!(stream, %error, "frames of the sender are lost");
-                    // From the newest keyframe on; another catalog is handed on like any.
-                    let Self { catalog, from_us, .. } = self;
-                    let (catalog, from_us) = (std::mem::take(catalog), *from_us);
-                    *self = Self { catalog, from_us, ..Self::open(self.subscription.clone()).await? };
-                    continue;
+                    // From the newest keyframe on; a catalog in between is handed on like any.
+                    if let Ok(tracks) = Tracks::open(&self.subscription, self.has).await {
+                        self.tracks = Some(tracks);
+                        continue;
+                    }
                 }
                 // It is there, and would send the same again.
                 Error::MessageTooLarge { .. } | Error::GroupTooLarge { .. } | Error::Reassigned => {
@@ -195,12 +197,10 @@ impl Leg {
             if resumed {
                 tracing::info!(stream, "somebody watches");
             }
-            // A group that began before the pause has lost its continuation.
-            let mut stale = resumed;
             tracks.ask_for_patches(*patches_asked.borrow_and_update());
             loop {
                 let message = tokio::select! {
-                    message = tracks.next(&self.subscription) => message?,
+                    message = tracks.next(&self.subscription, &mut self.catalogs) => message?,
                     changed = wanted.changed() => { if changed.is_err() { return Ok(()) }; break }
                     Ok(()) = patches_asked.changed() => {
                         tracks.ask_for_patches(*patches_asked.borrow_and_update());
@@ -219,8 +219,9 @@ impl Leg {
                     (self.catalog, self.from_us) = (message.payload.clone(), message.pts_us);
                 }
                 if let Input::Video(message) = &input {
-                    stale &= !(message.index == 0 && self.last_us.is_none_or(|last| message.pts_us > last));
-                    if stale {
+                    tracks.stale &=
+                        !(message.index == 0 && self.last_us.is_none_or(|last| message.pts_us > last));
+                    if tracks.stale {
                         continue;
                     }
                     self.last_us = self.last_us.max(Some(message.pts_us));
@@ -245,12 +246,16 @@ impl Tracks {
     }
 
     /// The next message; none once the video has ended.
-    async fn next(&mut self, subscription: &Subscription) -> Result<Option<Input>, Error> {
+    async fn next(
+        &mut self,
+        subscription: &Subscription,
+        catalogs: &mut Option<TrackReader>,
+    ) -> Result<Option<Input>, Error> {
         loop {
             let (track, message, input): (_, _, fn(Message) -> Input) = tokio::select! {
                 // What pictures are, then they: everything else may wait, audio for as long as a message takes.
                 biased;
-                message = next(&mut self.catalog) => (Track::Catalog, message, Input::Catalog),
+                message = next(catalogs) => (Track::Catalog, message, Input::Catalog),
                 message = self.video.next() => return Ok(message?.map(Input::Video)),
                 message = next(&mut self.audio) => (Track::Audio, message, Input::Audio),
                 message = next(&mut self.model) => (Track::Model, message, Input::Model),
@@ -272,7 +277,7 @@ impl Tracks {
                 }
             };
             match track {
-                Track::Catalog => self.catalog = reader,
+                Track::Catalog => *catalogs = reader,
                 Track::Audio => self.audio = reader,
                 Track::Model => self.model = reader,
                 _ => self.patches = reader,

@@ -38,7 +38,7 @@ pub struct Feed {
 /// The tracks of one connection.
 struct Tracks {
     /// As long as there may be another.
-    catalog: Option<TrackReader>,
+    catalogs: Option<TrackReader>,
     video: TrackReader,
     /// As long as there is any that can be taken.
     audio: Option<TrackReader>,
@@ -62,9 +62,9 @@ impl Feed {
             if options.every_frame { Delivery::All } else { Delivery::Latest { max_age: LATE_MAX } };
         let begun = async {
             let subscription = client.subscribe(name).await?;
-            let first = catalog(&subscription).await?;
+            let (catalogs, first) = catalogs(&subscription).await?;
             let (stream, catalog) = (stream_of(&first)?, first.payload);
-            let tracks = Tracks::open(&subscription, delivery, &stream).await?;
+            let tracks = Tracks::open(&subscription, catalogs, delivery, &stream).await?;
             Ok::<_, anyhow::Error>(((subscription.instance(), catalog), stream, tracks))
         };
         let (life, stream, tracks) = tokio::select! {
@@ -144,12 +144,10 @@ impl Feed {
             monitor.link(Link::Waiting);
             let tried = async {
                 let subscription = self.client.subscribe(&self.name).await?;
-                let catalog = catalog(&subscription).await?;
-                let same = (subscription.instance(), catalog.payload) == self.life;
-                Ok::<_, anyhow::Error>((
-                    same,
-                    Tracks::open(&subscription, self.delivery, &self.stream).await?,
-                ))
+                let (catalogs, newest) = catalogs(&subscription).await?;
+                let same = (subscription.instance(), newest.payload) == self.life;
+                let tracks = Tracks::open(&subscription, catalogs, self.delivery, &self.stream).await?;
+                Ok::<_, anyhow::Error>((same, tracks))
             };
             match tried.await {
                 Ok((true, tracks)) => {
@@ -174,9 +172,11 @@ pub enum End {
     Another,
 }
 
-async fn catalog(subscription: &Subscription) -> Result<Message> {
-    let mut catalog = subscription.track(Track::Catalog, Delivery::All).await?;
-    catalog.next().await?.context("the stream ended without a catalog")
+/// The newest catalog, and where others come.
+async fn catalogs(subscription: &Subscription) -> Result<(TrackReader, Message)> {
+    let mut catalogs = subscription.track(Track::Catalog, Delivery::All).await?;
+    let newest = catalogs.next().await?.context("the stream ended without a catalog")?;
+    Ok((catalogs, newest))
 }
 
 fn stream_of(message: &Message) -> Result<Stream> {
@@ -197,8 +197,12 @@ fn stream_of(message: &Message) -> Result<Stream> {
 }
 
 impl Tracks {
-    async fn open(subscription: &Subscription, delivery: Delivery, stream: &Stream) -> Result<Self, Error> {
-        let catalog = Some(subscription.track(Track::Catalog, Delivery::All).await?);
+    async fn open(
+        subscription: &Subscription,
+        catalogs: TrackReader,
+        delivery: Delivery,
+        stream: &Stream,
+    ) -> Result<Self, Error> {
         let video = subscription.track(Track::Video, delivery).await?;
         let audio = match &stream.audio {
             Some(_) => Some(subscription.track(Track::Audio, delivery).await?),
@@ -206,7 +210,7 @@ impl Tracks {
         };
         // Old versions are of no use: a group opens with a snapshot of everything before it.
         let model = subscription.track(Track::Model, Delivery::Latest { max_age: Duration::ZERO }).await?;
-        Ok(Self { catalog, video, audio, model })
+        Ok(Self { catalogs: Some(catalogs), video, audio, model })
     }
 
     /// Moves messages from the network to the screen's thread until the video ends. `newest` is the newest catalog.
@@ -220,7 +224,7 @@ impl Tracks {
         loop {
             let input = tokio::select! {
                 biased;
-                message = next(&mut self.catalog) => match message {
+                message = next(&mut self.catalogs) => match message {
                     Ok(Some(message)) if message.payload == *newest => continue,
                     Ok(Some(message)) => match stream_of(&message) {
                         Ok(stream) => {
@@ -233,7 +237,7 @@ impl Tracks {
                         }
                     },
                     // If the stream is lost, or ends, the video says so.
-                    Ok(None) | Err(_) => { self.catalog = None; continue }
+                    Ok(None) | Err(_) => { self.catalogs = None; continue }
                 },
                 message = self.model.next(), if model_open => match message? {
                     Some(message) => Input::Model(message),
