@@ -21,7 +21,8 @@ use crate::sender::{Plan, Rate, fit};
 
 /// Frames coded at one bitrate and light, then the encoder starts anew at another.
 const SEGMENT_FRAMES: u64 = 24;
-/// Optimiser steps for each coded frame, which brings one patch.
+/// Optimiser steps for each coded frame, which brings one patch. In the clip's first round there are none: large steps on its
+/// first few scenes would undo what the weights knew of all.
 const STEPS_PER_FRAME: usize = 2;
 /// Patches kept: most of a clip of hundreds of scenes.
 const PATCHES_MAX: usize = 12_000;
@@ -31,6 +32,8 @@ const HELD_OUT_SHARE: u64 = 12;
 const FRAMES_PER_HELD_OUT: u64 = 4;
 /// One segment in so many fades between two lights: on darkness the network must learn to do nothing.
 const FADES: usize = 4;
+/// Frames of the first round between two words of progress.
+const TELL_EVERY_FRAMES: u64 = 1000;
 /// Steps between two verdicts.
 const EVALUATE_EVERY: u64 = 500;
 /// Halvings of the learning rate from the first step to the last.
@@ -98,9 +101,8 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
         held_out_frames + SEGMENT_FRAMES
     );
     let mut rng = Rng::new(config.seed);
-    let (start, mut frames, mut gain_db) = (Instant::now(), 0, 0.0);
+    let (mut began, mut frames, mut gain_db) = (None, 0, 0.0);
     let (mut camera, mut fade) = (None, Fade::NONE);
-    let mut told = options.from.is_none();
     while learner.trainer.steps() < options.steps && !stop.load(Ordering::Relaxed) {
         let Some(frame) = source.next_frame()? else { break };
         let (segment_frame, held_out) = (frames % SEGMENT_FRAMES, frames % round < held_out_frames);
@@ -113,8 +115,12 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
             "{}: nothing in it that could be learned",
             options.input.display()
         );
-        let known = held_out && frames >= round;
+        let first_round = frames < round;
+        let known = held_out && !first_round;
         frames += 1;
+        if first_round && frames.is_multiple_of(TELL_EVERY_FRAMES) {
+            eprintln!("{frames:7} of {round} frames looked at");
+        }
         let Some(camera) = camera.as_mut().filter(|_| !known) else { continue };
         let frame =
             fade.apply(fit(frame, plan.hr, plan.scale)?, segment_frame as f32 / SEGMENT_FRAMES as f32);
@@ -126,11 +132,14 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
         {
             learner.patch(pts_us, message)?;
         }
-        if !told && !held_out {
-            told = true;
+        if first_round || held_out {
+            continue;
+        }
+        if began.is_none() && options.from.is_some() {
             eprintln!("      0 steps  {:+.3} dB held out", learner.trainer.gain_db()?);
         }
-        for _ in 0..if held_out { 0 } else { STEPS_PER_FRAME } {
+        let began = *began.get_or_insert_with(Instant::now);
+        for _ in 0..STEPS_PER_FRAME {
             let event = learner.trainer.step()?;
             if let Event::Published(publication) = &event {
                 gain_db = publication.gain_db;
@@ -139,7 +148,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<f64> {
             }
             let steps = learner.trainer.steps();
             if steps.is_multiple_of(EVALUATE_EVERY) && !matches!(event, Event::Idle(_)) {
-                let left = start.elapsed().as_secs_f64() * (options.steps as f64 / steps as f64 - 1.0);
+                let left = began.elapsed().as_secs_f64() * (options.steps as f64 / steps as f64 - 1.0);
                 eprintln!("{steps:7} steps  {gain_db:+.3} dB held out  {left:.0} s left");
             }
         }

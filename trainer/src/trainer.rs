@@ -245,10 +245,11 @@ impl Trainer {
         let loss = Loss::Charbonnier { eps: self.config.loss_eps };
         let loss = self.backend.step(self.config.crop, &draws, loss, adam)?;
         self.steps += 1;
-        if self.steps.is_multiple_of(self.config.evaluate_every_steps)
-            && let Some(publication) = self.verdict()?
-        {
-            return Ok(Event::Published(publication));
+        if self.steps.is_multiple_of(self.config.evaluate_every_steps) {
+            let verdict = self.verdict()?;
+            if let Some(publication) = if verdict.is_some() { verdict } else { self.no_gain()? } {
+                return Ok(Event::Published(publication));
+            }
         }
         Ok(Event::Stepped { loss })
     }

@@ -230,6 +230,20 @@ fn after_a_cut_a_network_is_not_shown_until_patches_of_the_new_scene_say_that_it
     assert_eq!(trainer.published().weights().params(), weights.params());
 }
 
+#[test]
+fn patches_of_a_new_scene_do_not_count_as_training_that_brought_nothing() {
+    let mut trainer = trainer(config());
+    feed(&mut trainer, Scene::Brighter, 0, 8);
+    assert_eq!(work(&mut trainer, 5000).1, State::Paused);
+    trainer.new_scene();
+    // What was learned is tried with each of them, and helps none: more often than a pause would take.
+    for index in 100..100 + 3 * u64::from(config().pause_after) {
+        trainer.add(pair(index, Scene::Darker, true)).unwrap();
+        work(&mut trainer, 1);
+    }
+    assert_eq!(work(&mut trainer, 1), (vec![], State::Training));
+}
+
 /// A scene that looks like `view` begins; gives what is published until `steps` are done or it waits.
 fn begin(trainer: &mut Trainer, view: f32, scene: Scene, from: u64, steps: usize) -> Vec<Publication> {
     trainer.new_scene();

@@ -65,6 +65,7 @@ impl Trainer {
         self.backend.reset(&self.version_0.weights())?;
         self.steps_at_start = self.steps;
         self.untried = false;
+        self.verdicts_without_gain = 0;
         Ok(())
     }
 
@@ -105,17 +106,24 @@ impl Trainer {
             self.take_over(more_db);
             return self.publish(candidate, gain_db).map(Some);
         }
+        Ok(None)
+    }
+
+    /// Notes a round of training that brought nothing to publish. After some in a row training pauses.
+    pub(super) fn no_gain(&mut self) -> Result<Option<Publication>, BackendError> {
         self.verdicts_without_gain += 1;
-        if self.verdicts_without_gain >= self.config.pause_after {
-            tracing::info!(steps = self.steps, gain_db, "training pauses: no gain any more");
-            self.state = State::Paused;
-            self.gain_at_pause_db = gain_db;
-            self.patches_since_pause = 0;
-            if self.in_force && self.snapshot_bytes == 0 {
-                // Recalled and nothing better since: who has joined after that scene still lacks it.
-                let told_db = self.holding.gain_db().into();
-                return self.publish(self.published().weights(), told_db).map(Some);
-            }
+        if self.verdicts_without_gain < self.config.pause_after {
+            return Ok(None);
+        }
+        let gain_db = self.held_out.published_over_base_image().gain_db();
+        tracing::info!(steps = self.steps, gain_db, "training pauses: no gain any more");
+        self.state = State::Paused;
+        self.gain_at_pause_db = gain_db;
+        self.patches_since_pause = 0;
+        if self.in_force && self.snapshot_bytes == 0 {
+            // Recalled and nothing better since: who has joined after that scene still lacks it.
+            let told_db = self.holding.gain_db().into();
+            return self.publish(self.published().weights(), told_db).map(Some);
         }
         Ok(None)
     }
