@@ -189,3 +189,23 @@ pub(super) fn format(precision: Precision) -> TextureFormat {
 fn texel_bytes(precision: Precision) -> usize {
     if precision.stores_f16() { 8 } else { 16 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::AdapterChoice;
+
+    /// 168 MB: more than the 128 MiB that many adapters let a shader have of one buffer.
+    #[test]
+    fn full_hd_of_a_wide_network_is_a_texture_like_others() {
+        let gpu = match Gpu::open(&AdapterChoice { allow_software: true, adapter: None }) {
+            Ok(gpu) => gpu,
+            Err(Error::NoAdapter { .. }) => return eprintln!("SKIPPED: no wgpu adapter"),
+            Err(error) => panic!("{error}"),
+        };
+        Activation::new(&gpu, Precision::F32, Size { h: 1080, w: 1920 }, 20).unwrap();
+        gpu.check().unwrap();
+        let storage = gpu.device().limits().max_storage_buffer_binding_size;
+        assert!(gpu.buffer(storage + 4, BufferUsages::STORAGE).is_err());
+    }
+}

@@ -50,12 +50,12 @@ fn trusted(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor) -> w
     // SAFETY: the shaders are those of `hone_wgsl`, and `Pass` makes every dispatch of them and checks that layers and sizes
     // fit. Loops: `conv3x3` counts groups up to IN_GROUPS, columns to 3 and texels of a tile to 324, in steps of 1 and 64; as
     // tiles depth() times, taps to 9, texels to 108, their groups to SIDE / 4 and sums to 64 * OUT_GROUPS, in steps of 1 and
-    // SUBGROUP, and emulated to SIDE * SIDE; of the others
-    // `stillness` alone has some. Divisors: S, SUB_GROUPS and constants, never zero. Weights: read below row
-    // slices * (1 + 3 * IN_GROUPS) and matrix 3 * OUT_GROUPS of it, which is how `LayerLayout` sizes the binding of storage
-    // memory and the texture; from uniform memory only if that fits into its declared size. Workgroup memory: a tile is
-    // written below 18 * 18 and read up to row 4 * 3 + 5 and column 15 + 2. As tiles, weights lie within a slice of
-    // `LayerLayout`, pixels are written below 6 * 18 * SIDE and read up to row 3 + 2 and column 2 + 15, and sums are 64 * 16.
+    // SUBGROUP, and emulated to SIDE * SIDE; of the others `stillness` alone has some. Divisors: S, SUB_GROUPS and constants,
+    // never zero. Weights: read below row slices * (1 + 3 * IN_GROUPS) and matrix 3 * OUT_GROUPS of it, which is how
+    // `LayerLayout` sizes the binding of storage memory and the texture; from uniform memory only if that fits into its
+    // declared size. Workgroup memory: a tile is written below 18 * 18 and read up to row 4 * 3 + 5 and column 15 + 2. As
+    // tiles, weights lie within a slice of `LayerLayout`, pixels are written below 6 * 18 * SIDE and read up to row 3 + 2 and
+    // column 2 + 15, and sums, emulated products too, are 64 * 16.
     // Activations: padded to whole tiles of 16, of
     // which 8 rows are a part, and a border of 1 each side; layers below IN_GROUPS are read, and the one more for RGB where
     // `Pass` has seen it. Planes are read inside the picture, the base is clamped to it, stores are guarded by its size.
@@ -103,8 +103,9 @@ impl Tiles {
 /// Leave to use wgpu's cooperative matrices.
 #[allow(unsafe_code, reason = "wgpu asks for it")]
 fn experimental() -> wgpu::ExperimentalFeatures {
-    // SAFETY: `conv3x3.coop8.wgsl` and `conv3x3.coop16.wgsl` alone use an experimental feature. They load and store whole tiles within their arrays, in
-    // uniform control flow and by full subgroups, as Vulkan asks; and their results are probed before they are shown.
+    // SAFETY: `conv3x3.coop8.wgsl` and `conv3x3.coop16.wgsl` alone use an experimental feature. They load and store whole tiles
+    // within their arrays, in uniform control flow and by full subgroups, as Vulkan asks; and their results are probed before
+    // they are shown.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
