@@ -14,13 +14,11 @@ const BASES: &[(&str, &[u8])] = &[
     ("live-4x16-x2", include_bytes!("../bases/live-4x16-x2.hnu")),
     ("live-4x16-x3", include_bytes!("../bases/live-4x16-x3.hnu")),
     ("live-4x16-x4", include_bytes!("../bases/live-4x16-x4.hnu")),
+    ("live-8x16-x2", include_bytes!("../bases/live-8x16-x2.hnu")),
 ];
 
 /// Set in the wire's origin field where it names a base model and not a seed.
 pub(crate) const BASE_BIT: u64 = 1 << 63;
-
-/// A base model that gained less than this where it was judged, dB, harms some streams.
-const SURE_DB: f64 = 0.2;
 
 const WHOLE: &str = "bundled base models are whole: a test applies each";
 
@@ -59,9 +57,10 @@ impl BaseModel {
         update::header(BASES[self.index].1).map_or(0.0, |header| header.gain_db.into())
     }
 
-    /// Whether viewers may show it before a patch of their stream has spoken for it.
+    /// Whether viewers may show it before a patch of their stream has spoken for it. At scale 1 what it gains is so little that
+    /// it harms some streams.
     pub fn is_sure(self) -> bool {
-        self.gain_db() >= SURE_DB
+        self.arch().scale > 1
     }
 
     /// The base model that the wire names.
@@ -128,6 +127,8 @@ mod tests {
         for (own, larger) in own.data.iter().zip(&larger.data) {
             assert!((own - larger).abs() < 1e-12, "{own} {larger}");
         }
+        let largest = BaseModel::of("live-16x64-x2".parse().unwrap()).unwrap();
+        assert_eq!(largest.arch().to_string(), "live-8x16-x2");
         for arch in ["live-3x16-x2", "live-4x8-x2", "edsr-4x16-x2"] {
             assert_eq!(BaseModel::of(arch.parse().unwrap()), None, "{arch}");
         }
